@@ -1,0 +1,39 @@
+//! Checksums: CRC-32 for log records (many short ones), XXH3 for blocks (few long ones).
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// The checksum of a block of a file, bound to its place: the same bytes read from another place
+/// do not verify. `place` mixes the file's id and the offset.
+#[inline]
+pub(crate) fn checksum(bytes: &[u8], place: u64) -> u64 {
+    xxh3_64_with_seed(bytes, place)
+}
+
+/// The one hash of a key that serves every filter, memtable and hash table. It is written into
+/// filters, so it is part of the format.
+#[inline]
+pub(crate) fn key_hash(key: &[u8]) -> u64 {
+    xxh3_64(key)
+}
+
+/// A running CRC-32 (the IEEE polynomial).
+#[derive(Clone, Debug)]
+pub(crate) struct Crc(crc32fast::Hasher);
+
+impl Crc {
+    /// Starts from `seed`: a checksum of the same bytes under another seed differs.
+    #[inline]
+    pub(crate) fn new(seed: u32) -> Self {
+        Self(crc32fast::Hasher::new_with_initial(seed))
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}

@@ -1,0 +1,15 @@
+//! How integers, checksums and compressed bytes are written, in one place.
+//!
+//! All integers on disk are little-endian and of fixed width, or LEB128 varints. Everything read
+//! back goes through [`Reader`], which never reads past its slice.
+
+mod checksum;
+mod compress;
+mod prefetch;
+mod reader;
+
+pub(crate) use checksum::{Crc, checksum, key_hash};
+pub use compress::Compression;
+pub(crate) use compress::{compress, decompress};
+pub(crate) use prefetch::prefetch;
+pub(crate) use reader::{Reader, put_bytes, put_u16, put_u32, put_u64, put_varint, varint_len};

@@ -1,0 +1,16 @@
+//! Tonearm is an embeddable storage engine.
+#![deny(missing_docs)]
+
+mod cache;
+mod codec;
+mod error;
+mod log;
+mod manifest;
+mod memtable;
+mod sorted;
+mod table;
+mod value;
+pub mod vfs;
+
+pub use error::{Error, ErrorKind, Result};
+pub use value::Value;
