@@ -2,6 +2,17 @@
 
 mod cursor;
 mod ranges;
+mod run;
 
 pub(crate) use cursor::{Cursor, Kind, Lookup};
-pub(crate) use ranges::RangeSet;
+pub(crate) use ranges::{RangeSet, Span};
+pub(crate) use run::{
+    Found, Graveyard, LevelCursor, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
+    run_name,
+};
+
+/// The number of a file; names are made of it, blocks are bound to it.
+pub(crate) type FileId = u64;
+
+/// The longest key: a quarter of the longest block.
+pub(crate) const MAX_KEY: usize = 16 << 10;

@@ -70,6 +70,11 @@ impl Span {
 pub(crate) struct RangeSet(Option<Arc<[Span]>>);
 
 impl RangeSet {
+    /// The set of nothing.
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -144,7 +149,8 @@ mod tests {
 
     #[test]
     fn joins_what_touches() {
-        let mut set: RangeSet = [span("d", "f"), span("a", "b"), span("x", "*")].into_iter().collect();
+        let mut set: RangeSet =
+            [span("d", "f"), span("a", "b"), span("x", "*")].into_iter().collect();
         assert_eq!(set.spans().len(), 3);
         set.add(span("b", "d"));
         assert_eq!(set.spans(), [span("a", "f"), span("x", "*")]);
