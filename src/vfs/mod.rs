@@ -14,6 +14,8 @@
 
 use std::{fmt, io, ops::Deref, path::Path, sync::Arc};
 
+#[cfg(test)]
+mod contract;
 mod exact;
 pub mod mem;
 pub mod os;
@@ -150,4 +152,16 @@ pub fn is_valid_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+}
+
+/// The name of the file that real folders lock; no caller may use it.
+pub(crate) const LOCK_NAME: &str = "lock";
+
+/// Refuses names that no file of ours has.
+pub(crate) fn check_name(name: &str) -> io::Result<()> {
+    if is_valid_name(name) && name != LOCK_NAME {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }

@@ -1,1 +1,400 @@
-//! os
+//! A folder that is a directory of the operating system.
+//!
+//! Two things here are less plain than they look:
+//!
+//! - **Allocation.** Syncing a log costs least when its bytes are allocated ahead, and *how*
+//!   matters: `fallocate`, or zeros in page-sized writes. Zeroing in large writes leaves large
+//!   folios in the page cache, and a later sync of one small record then writes a whole folio.
+//! - **Writable mappings.** A store into a mapping cannot return an error: where the file system
+//!   finds no block for it, the process is killed. So [`File::map_mut`] answers `None` except on
+//!   file systems known to write allocated blocks in place; those that copy on write (btrfs, zfs)
+//!   may need a new block at any store.
+//!
+//! Mapping is the only unsafe code: another process that truncates or alters a mapped file breaks
+//! what Rust assumes of a slice. The folder's lock keeps other *writers of this crate* away; the
+//! files of an open database are to be left alone by everybody else, as with every mapped store.
+#![allow(unsafe_code)]
+
+use super::{Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, SyncKind, check_name};
+use std::{
+    fs::{self, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// One directory of the operating system.
+#[derive(Debug)]
+pub struct OsFolder {
+    path: PathBuf,
+    #[cfg(unix)]
+    directory: fs::File,
+}
+
+impl OsFolder {
+    /// Opens a directory that exists.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref().to_owned();
+        if !fs::metadata(&path)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self {
+            #[cfg(unix)]
+            directory: fs::File::open(&path)?,
+            path,
+        })
+    }
+
+    /// Opens a directory, after creating it and its parents where they are missing. Their names
+    /// survive a power cut.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|step| !step.as_os_str().is_empty() && !step.exists())
+            .collect();
+        fs::create_dir_all(path)?;
+        for created in missing.into_iter().rev() {
+            sync_parent(created)?;
+        }
+        Self::open(path)
+    }
+
+    fn place(&self, name: &str) -> io::Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.path.join(name))
+    }
+}
+
+#[cfg(unix)]
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::File::open(parent)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_parent(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Options that never follow a symbolic link in place of the file: a folder from a stranger must
+/// not make us write elsewhere.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    options.read(true);
+    options
+}
+
+impl Folder for OsFolder {
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut options = options();
+        match access {
+            Access::Read => {}
+            Access::Write => drop(options.write(true)),
+            Access::CreateNew => drop(options.write(true).create_new(true)),
+        }
+        Ok(Arc::new(OsFile(options.open(self.place(name)?)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.place(from)?, self.place(to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.place(name)?)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if check_name(&name).is_ok() && entry.file_type()?.is_file() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    #[cfg(unix)]
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+
+    /// The system makes names durable by itself, in order.
+    #[cfg(not(unix))]
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        let file =
+            options().write(true).create(true).truncate(false).open(self.path.join(LOCK_NAME))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(OsLock(file)))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn link(&self, name: &str, to: &dyn Folder) -> io::Result<bool> {
+        let Some(folder) = to.path() else { return Ok(false) };
+        match fs::hard_link(self.place(name)?, folder.join(name)) {
+            Ok(()) => Ok(true),
+            Err(error) if cannot_link(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a hard link failed because of where the two folders are, so that a copy may succeed.
+fn cannot_link(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | Unsupported | TooManyLinks | PermissionDenied)
+}
+
+/// Unlocks by closing the file.
+#[derive(Debug)]
+struct OsLock(#[expect(dead_code, reason = "held for its lock")] fs::File);
+
+impl Lock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile(fs::File);
+
+impl File for OsFile {
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, buf, at)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.0, buf, at)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.0, buf, at)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(&self.0, buf, at)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let before = self.size()?;
+        let result = match reserve(&self.0, len) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                write_zeros(self, before, len)
+            }
+            result => result,
+        };
+        if result.is_err() && self.size()? > before {
+            // Gives back what was reserved before the disk was full.
+            self.0.set_len(before)?;
+        }
+        result
+    }
+
+    fn sync(&self, kind: SyncKind) -> io::Result<()> {
+        match kind {
+            SyncKind::Data => self.0.sync_data(),
+            SyncKind::Full => self.0.sync_all(),
+        }
+    }
+
+    fn map(&self) -> io::Result<Option<Map>> {
+        let size = self.size()?;
+        if size == 0 {
+            return Ok(Some(Map::heap(Arc::from([]))));
+        }
+        if usize::try_from(size).is_err() {
+            return Ok(None);
+        }
+        // SAFETY: callers map only finished files, which this crate never writes or cuts again
+        // (the contract of `File::map`); other programs must leave them alone (module text).
+        let map = unsafe { memmap2::Mmap::map(&self.0)? };
+        Ok(Some(Map::os(map)))
+    }
+
+    fn map_mut(&self, len: u64) -> io::Result<Option<Box<dyn MapMut>>> {
+        let Ok(bytes) = usize::try_from(len) else { return Ok(None) };
+        if bytes == 0 || self.size()? < len || !writes_in_place(&self.0)? {
+            return Ok(None);
+        }
+        // SAFETY: the range lies in the file and is allocated, so stores do not fault; the one
+        // caller is the only writer, and nobody in this process borrows the file's bytes
+        // (`read_at` copies them out in the kernel).
+        let map = unsafe { memmap2::MmapOptions::new().len(bytes).map_mut(&self.0)? };
+        Ok(Some(Box::new(OsMapMut(map))))
+    }
+}
+
+#[derive(Debug)]
+struct OsMapMut(memmap2::MmapMut);
+
+impl MapMut for OsMapMut {
+    #[inline]
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        let range = at.checked_add(bytes.len()).and_then(|end| self.0.get_mut(at..end));
+        debug_assert!(range.is_some(), "a store past the end of the mapping");
+        if let Some(range) = range {
+            range.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Asks the file system for blocks; `Unsupported` where it cannot reserve any.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn reserve(file: &fs::File, len: u64) -> io::Result<()> {
+    use rustix::{fs::FallocateFlags, io::Errno};
+    if len == 0 {
+        return Ok(());
+    }
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn reserve(_file: &fs::File, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Extends with written zeros, in small pieces on purpose (see the module's text).
+fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+    const PIECE: [u8; 4096] = [0; 4096];
+    let mut at = from;
+    while at < to {
+        let len = (PIECE.len() as u64 - at % PIECE.len() as u64).min(to - at);
+        let piece = PIECE.get(..len as usize).unwrap_or_default();
+        super::write_all_at(file, piece, at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Whether a store to an allocated block never needs another block.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn writes_in_place(file: &fs::File) -> io::Result<bool> {
+    const EXT: u32 = 0xef53;
+    const XFS: u32 = 0x5846_5342;
+    const TMPFS: u32 = 0x0102_1994;
+    let kind = rustix::fs::fstatfs(file)?.f_type as u32;
+    Ok(matches!(kind, EXT | XFS | TMPFS))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn writes_in_place(_file: &fs::File) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{read_whole, write_all_at};
+
+    fn folder() -> (tempfile::TempDir, OsFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = OsFolder::create(dir.path().join("a/b/c")).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn keeps_the_contract() {
+        crate::vfs::contract::check(&folder().1);
+    }
+
+    #[test]
+    fn open_wants_a_directory_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = OsFolder::open(dir.path().join("none")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        fs::write(dir.path().join("file"), b"x").unwrap();
+        let file = OsFolder::open(dir.path().join("file")).unwrap_err();
+        assert_eq!(file.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn never_follows_symbolic_links() {
+        let (dir, folder) = folder();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, b"precious").unwrap();
+        for name in ["link", LOCK_NAME] {
+            std::os::unix::fs::symlink(&victim, folder.path.join(name)).unwrap();
+        }
+        for access in [Access::Read, Access::Write, Access::CreateNew] {
+            assert!(folder.open("link", access).is_err());
+        }
+        assert!(folder.lock().is_err());
+        assert_eq!(folder.list().unwrap(), Vec::<String>::new());
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn stores_through_a_mapping_are_read_back() {
+        let (_dir, folder) = folder();
+        let file = folder.open("log", Access::CreateNew).unwrap();
+        file.allocate(10_000).unwrap();
+        assert!(file.map_mut(10_001).unwrap().is_none());
+        let Some(mut map) = file.map_mut(10_000).unwrap() else { return };
+        map.store(9_997, b"end");
+        drop(map);
+        let bytes = read_whole(&*file).unwrap();
+        assert_eq!(bytes.len(), 10_000);
+        assert_eq!(&bytes[9_990..], b"\0\0\0\0\0\0\0end");
+    }
+
+    #[test]
+    fn zeros_are_written_where_space_cannot_be_reserved() {
+        let (_dir, folder) = folder();
+        let file = folder.open("log", Access::CreateNew).unwrap();
+        write_all_at(&*file, b"abc", 0).unwrap();
+        write_zeros(&*file, 3, 9000).unwrap();
+        let mut expected = b"abc".to_vec();
+        expected.resize(9000, 0);
+        assert_eq!(read_whole(&*file).unwrap(), expected);
+    }
+
+    #[test]
+    fn links_share_bytes_between_directories_only() {
+        let (dir, folder) = folder();
+        let other = OsFolder::create(dir.path().join("other")).unwrap();
+        let file = folder.open("run", Access::CreateNew).unwrap();
+        write_all_at(&*file, b"abc", 0).unwrap();
+        assert!(folder.link("run", &other).unwrap());
+        let linked = other.open("run", Access::Read).unwrap();
+        assert_eq!(read_whole(&*linked).unwrap(), b"abc");
+        assert!(!folder.link("run", &crate::vfs::mem::MemFolder::default()).unwrap());
+        assert_eq!(folder.link("run", &other).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+}
