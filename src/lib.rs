@@ -4,6 +4,7 @@
 mod cache;
 mod codec;
 mod error;
+pub mod key;
 mod log;
 mod manifest;
 mod memtable;
