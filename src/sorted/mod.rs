@@ -1,10 +1,12 @@
 //! Sorted bytes at rest: blocks, trees of blocks, runs, merges and filters.
 
 mod cursor;
+mod merge;
 mod ranges;
 mod run;
 
 pub(crate) use cursor::{Cursor, Kind, Lookup};
+pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
     Found, Graveyard, LevelCursor, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
