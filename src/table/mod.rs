@@ -1,1 +1,37 @@
-//! table
+//! What a table is, whatever its engine: handles, batches, snapshots, iterators, and the contract
+//! between a table and its home.
+//!
+//! A table is a stack of sorted sources, newest on top:
+//!
+//! ```text
+//!   active memtable     takes the writes
+//!   sealed memtables    full, waiting to be absorbed        } a View: pinned together with
+//!   home                settled entries, one version a key  } a sequence number
+//! ```
+//!
+//! Reads go down the stack until something is known about the key; iterators merge it. Engines
+//! differ in their [`Home`] alone.
+
+mod batch;
+mod entries;
+mod handle;
+mod home;
+mod snapshot;
+mod source;
+mod state;
+mod stats;
+
+pub use batch::Batch;
+pub(crate) use batch::{Op, read_ops, span_of};
+pub use entries::Entries;
+pub(crate) use entries::{span_between, span_of_prefix};
+pub use handle::{Core, Durability, Engine, OrderedTable, Sealed as SealedTable, Side, Table};
+pub(crate) use handle::{Host, bounds};
+pub(crate) use home::{Change, FileId, FileIds, Home, Job, Settled, Shop, Staged};
+pub use snapshot::{Snapshot, TableAt};
+pub(crate) use source::Source;
+pub(crate) use state::{Sealed, TableId, TableState, View, Visible};
+pub(crate) use stats::HomeStats;
+pub use stats::{LevelStats, TableStats, WorkStats};
+
+pub(crate) use crate::sorted::Found;

@@ -1,0 +1,230 @@
+//! The iterator over a table's entries.
+
+use super::{Source, View};
+use crate::{
+    Error, Result, Value,
+    sorted::{Cursor, Deletes, Merge, Span},
+};
+use std::{fmt, ops::Bound, sync::Arc};
+
+/// An owned iterator over entries in key order, from both ends.
+///
+/// It reads the table as it was when the iterator was made, whatever is written meanwhile, and
+/// blocks nobody. It keeps the files and memtables of that moment alive: drop it when done.
+///
+/// After an error it yields the same error for ever, so a loop that ignores errors does not mistake
+/// a damaged table for a short one.
+pub struct Entries {
+    view: Option<Arc<View>>,
+    seq: u64,
+    span: Span,
+    front: Option<Merge<Source>>,
+    back: Option<Merge<Source>>,
+    state: State,
+}
+
+enum State {
+    Going,
+    Done,
+    Failed(Error),
+}
+
+impl Entries {
+    /// Entries of `view` in `span` as of `seq`; without a view, none.
+    pub(crate) fn new(view: Option<Arc<View>>, seq: u64, span: Span) -> Self {
+        let state = if view.is_none() || span.is_empty() { State::Done } else { State::Going };
+        Self { view, seq, span, front: None, back: None, state }
+    }
+
+    /// An iterator that only says why there is nothing to read.
+    pub(crate) fn failed(error: Error) -> Self {
+        let span = Span { start: bytes::Bytes::new(), end: None };
+        Self { view: None, seq: 0, span, front: None, back: None, state: State::Failed(error) }
+    }
+
+    /// The next entry, borrowed until the following call: no copy of the key, no reference count.
+    /// For scans that look at every entry and keep few.
+    ///
+    /// # Errors
+    /// As the iterator's items.
+    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        match self.advance() {
+            Ok(true) => Some(Self::borrowed(self.front.as_mut()?)),
+            Ok(false) => None,
+            Err(error) => Some(Err(self.fail(error))),
+        }
+    }
+
+    /// Like [`Entries::next_ref`], from the back.
+    ///
+    /// # Errors
+    /// As the iterator's items.
+    pub fn next_back_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        match self.retreat() {
+            Ok(true) => Some(Self::borrowed(self.back.as_mut()?)),
+            Ok(false) => None,
+            Err(error) => Some(Err(self.fail(error))),
+        }
+    }
+
+    fn borrowed(merge: &mut Merge<Source>) -> Result<(&[u8], &[u8])> {
+        merge.value()?;
+        merge.entry()
+    }
+
+    fn merge(&self) -> Result<Merge<Source>> {
+        let sources = match &self.view {
+            Some(view) => view.sources(&self.span, self.seq),
+            None => Vec::new(),
+        };
+        Ok(Merge::new(sources, Deletes::Hide))
+    }
+
+    /// Moves the front to the next entry: `false` if there is none, or the back has yielded it.
+    fn advance(&mut self) -> Result<bool> {
+        if let Some(ended) = self.ended() {
+            return ended;
+        }
+        match &mut self.front {
+            Some(front) => front.next()?,
+            None => {
+                let mut merge = self.merge()?;
+                merge.seek(&self.span.start)?;
+                self.front = Some(merge);
+            }
+        }
+        let Some(front) = &self.front else { return Ok(false) };
+        let met = |back: &Merge<Source>| !back.valid() || back.key() <= front.key();
+        let inside = front.valid()
+            && self.span.ends_after(front.key())
+            && !self.back.as_ref().is_some_and(met);
+        Ok(self.going_on(inside))
+    }
+
+    /// Moves the back to the previous entry.
+    fn retreat(&mut self) -> Result<bool> {
+        if let Some(ended) = self.ended() {
+            return ended;
+        }
+        match &mut self.back {
+            Some(back) => back.prev()?,
+            None => {
+                let mut merge = self.merge()?;
+                match &self.span.end {
+                    Some(end) => merge.seek_before(end)?,
+                    None => merge.seek_last()?,
+                }
+                self.back = Some(merge);
+            }
+        }
+        let Some(back) = &self.back else { return Ok(false) };
+        let met = |front: &Merge<Source>| !front.valid() || front.key() >= back.key();
+        let inside =
+            back.valid() && back.key() >= &*self.span.start && !self.front.as_ref().is_some_and(met);
+        Ok(self.going_on(inside))
+    }
+
+    fn ended(&self) -> Option<Result<bool>> {
+        match &self.state {
+            State::Going => None,
+            State::Done => Some(Ok(false)),
+            State::Failed(error) => Some(Err(error.clone())),
+        }
+    }
+
+    fn going_on(&mut self, inside: bool) -> bool {
+        if !inside {
+            self.state = State::Done;
+        }
+        inside
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = State::Failed(error.clone());
+        error
+    }
+
+    fn item(&mut self, moved: Result<bool>, back: bool) -> Option<Result<(Value, Value)>> {
+        let merge = if back { &mut self.back } else { &mut self.front };
+        let entry = match (moved, merge) {
+            (Ok(false), _) | (Ok(true), None) => return None,
+            (Ok(true), Some(merge)) => {
+                merge.pinned_value().map(|value| (Value::copied(merge.key()), value))
+            }
+            (Err(error), _) => Err(error),
+        };
+        Some(entry.map_err(|error| self.fail(error)))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<(Value, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let moved = self.advance();
+        self.item(moved, false)
+    }
+}
+
+impl DoubleEndedIterator for Entries {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let moved = self.retreat();
+        self.item(moved, true)
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").field("span", &self.span).finish_non_exhaustive()
+    }
+}
+
+/// The span of keys between two bounds.
+pub(crate) fn span_between(start: Bound<&[u8]>, end: Bound<&[u8]>) -> Span {
+    let after = |key: &[u8]| [key, &[0]].concat();
+    let start = match start {
+        Bound::Included(key) => key.to_vec(),
+        Bound::Excluded(key) => after(key),
+        Bound::Unbounded => Vec::new(),
+    };
+    let end = match end {
+        Bound::Included(key) => Some(after(key)),
+        Bound::Excluded(key) => Some(key.to_vec()),
+        Bound::Unbounded => None,
+    };
+    Span::new(start, end)
+}
+
+/// The span of keys that start with `prefix`.
+pub(crate) fn span_of_prefix(prefix: &[u8]) -> Span {
+    let kept = prefix.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
+    let end = prefix.get(..kept).filter(|head| !head.is_empty()).map(|head| {
+        let mut end = head.to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        end
+    });
+    Span::new(prefix.to_vec(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_where_they_should() {
+        let end = |prefix: &[u8]| span_of_prefix(prefix).end.map(|end| end.to_vec());
+        assert_eq!(end(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(end(b"\xff"), None);
+        assert_eq!(end(b""), None);
+    }
+
+    #[test]
+    fn bounds_become_half_open() {
+        let span = span_between(Bound::Excluded(b"a"), Bound::Included(b"b"));
+        assert_eq!((&span.start[..], span.end.as_deref()), (&b"a\0"[..], Some(&b"b\0"[..])));
+        assert!(span_between(Bound::Included(b"b"), Bound::Excluded(b"a")).is_empty());
+    }
+}

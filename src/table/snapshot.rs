@@ -1,0 +1,184 @@
+//! Reading the past: snapshots of the whole database, and tables as they were.
+
+use super::{Entries, Side, TableId, View, bounds, span_between, span_of_prefix};
+use crate::{Error, Result, Value};
+use std::{
+    collections::HashMap,
+    fmt,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+/// Every table of a database at one instant.
+///
+/// Taking one blocks nobody and copies nothing; it pins the files and memtables of that instant
+/// until it is dropped, so one kept for long keeps deleted data on disk. Clones share the pin.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Instant>);
+
+struct Instant {
+    host: u64,
+    seq: u64,
+    views: HashMap<TableId, Arc<View>>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(host: u64, seq: u64, views: HashMap<TableId, Arc<View>>) -> Self {
+        Self(Arc::new(Instant { host, seq, views }))
+    }
+
+    /// The number of operations committed before it: a later snapshot's is never smaller.
+    pub fn sequence(&self) -> u64 {
+        self.0.seq
+    }
+
+    pub(crate) fn host_id(&self) -> u64 {
+        self.0.host
+    }
+
+    pub(crate) fn views(&self) -> &HashMap<TableId, Arc<View>> {
+        &self.0.views
+    }
+
+    pub(crate) fn table(&self, id: TableId) -> TableAt {
+        TableAt { view: Ok(self.0.views.get(&id).cloned()), seq: self.0.seq }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("sequence", &self.0.seq).finish_non_exhaustive()
+    }
+}
+
+/// A table as it was at one instant: see [`Table::at`](super::Table::at).
+#[derive(Clone)]
+pub struct TableAt {
+    view: Result<Option<Arc<View>>>,
+    seq: u64,
+}
+
+impl TableAt {
+    pub(crate) fn new(view: Arc<View>, seq: u64) -> Self {
+        Self { view: Ok(Some(view)), seq }
+    }
+
+    /// A table that answers every read with `error`.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { view: Err(error), seq: 0 }
+    }
+
+    fn view(&self) -> Result<Option<&Arc<View>>> {
+        self.view.as_ref().map(Option::as_ref).map_err(Error::clone)
+    }
+
+    /// The value `key` had.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        let mut value = None;
+        if let Some(view) = self.view()? {
+            view.get(key, self.seq, &mut |found| value = Some(found.to_value()))?;
+        }
+        Ok(value)
+    }
+
+    /// What `found` makes of the value that `key` had, borrowed from where it lies.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn get_with<R>(&self, key: &[u8], found: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        let mut found = Some(found);
+        let mut result = None;
+        if let Some(view) = self.view()? {
+            view.get(key, self.seq, &mut |value| {
+                if let Some(found) = found.take() {
+                    result = Some(found(value.bytes()));
+                }
+            })?;
+        }
+        Ok(result)
+    }
+
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    /// Whether `key` had a value.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.get_with(key, |_| ()).map(|found| found.is_some())
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> Entries {
+        self.range_between(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// Entries between two bounds.
+    pub fn range_between(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries {
+        self.entries(span_between(start, end))
+    }
+
+    /// Entries in a range of keys; `.rev()` reads it backwards.
+    pub fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Entries {
+        let (start, end) = bounds(&range);
+        self.range_between(start, end)
+    }
+
+    /// Entries whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: &[u8]) -> Entries {
+        self.entries(span_of_prefix(prefix))
+    }
+
+    /// The entry with the smallest key.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn first(&self) -> Result<Option<(Value, Value)>> {
+        self.iter().next().transpose()
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn last(&self) -> Result<Option<(Value, Value)>> {
+        self.iter().next_back().transpose()
+    }
+
+    /// The entry next to `key` on the given side.
+    ///
+    /// # Errors
+    /// As [`Table::get`](super::Table::get).
+    pub fn nearest(&self, key: &[u8], side: Side) -> Result<Option<(Value, Value)>> {
+        use Bound::{Excluded, Included, Unbounded};
+        match side {
+            Side::Before => self.range_between(Unbounded, Excluded(key)).next_back(),
+            Side::AtOrBefore => self.range_between(Unbounded, Included(key)).next_back(),
+            Side::AtOrAfter => self.range_between(Included(key), Unbounded).next(),
+            Side::After => self.range_between(Excluded(key), Unbounded).next(),
+        }
+        .transpose()
+    }
+
+    fn entries(&self, span: crate::sorted::Span) -> Entries {
+        match &self.view {
+            Ok(view) => Entries::new(view.clone(), self.seq, span),
+            Err(error) => Entries::failed(error.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for TableAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableAt").field("sequence", &self.seq).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! The kinds of sorted sources a table is read from, behind one type without virtual calls.
+
+use crate::{
+    Result, Value,
+    memtable::MemtableCursor,
+    sorted::{Cursor, Kind, LevelCursor, RangeSet, RunCursor},
+};
+
+/// A cursor over one sorted source of a table.
+pub(crate) enum Source {
+    /// Recent writes.
+    Memtable(MemtableCursor),
+    /// One run.
+    Run(RunCursor),
+    /// Disjoint runs, one after the other.
+    Level(LevelCursor),
+}
+
+macro_rules! each {
+    ($self:expr, $cursor:ident => $call:expr) => {
+        match $self {
+            Source::Memtable($cursor) => $call,
+            Source::Run($cursor) => $call,
+            Source::Level($cursor) => $call,
+        }
+    };
+}
+
+impl Cursor for Source {
+    fn seek_first(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.seek_first())
+    }
+    fn seek_last(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.seek_last())
+    }
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        each!(self, cursor => cursor.seek(key))
+    }
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        each!(self, cursor => cursor.seek_before(key))
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.next())
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.prev())
+    }
+    #[inline]
+    fn valid(&self) -> bool {
+        each!(self, cursor => cursor.valid())
+    }
+    #[inline]
+    fn key(&self) -> &[u8] {
+        each!(self, cursor => cursor.key())
+    }
+    #[inline]
+    fn kind(&self) -> Kind {
+        each!(self, cursor => cursor.kind())
+    }
+    #[inline]
+    fn value(&mut self) -> Result<&[u8]> {
+        each!(self, cursor => cursor.value())
+    }
+    #[inline]
+    fn pinned_value(&mut self) -> Result<Value> {
+        each!(self, cursor => cursor.pinned_value())
+    }
+    fn range_deletes(&self) -> &RangeSet {
+        each!(self, cursor => cursor.range_deletes())
+    }
+}
