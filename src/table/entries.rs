@@ -20,6 +20,7 @@ pub struct Entries {
     span: Span,
     front: Option<Merge<Source>>,
     back: Option<Merge<Source>>,
+    key: Vec<u8>,
     state: State,
 }
 
@@ -33,13 +34,13 @@ impl Entries {
     /// Entries of `view` in `span` as of `seq`; without a view, none.
     pub(crate) fn new(view: Option<Arc<View>>, seq: u64, span: Span) -> Self {
         let state = if view.is_none() || span.is_empty() { State::Done } else { State::Going };
-        Self { view, seq, span, front: None, back: None, state }
+        Self { view, seq, span, front: None, back: None, key: Vec::new(), state }
     }
 
     /// An iterator that only says why there is nothing to read.
     pub(crate) fn failed(error: Error) -> Self {
         let span = Span { start: bytes::Bytes::new(), end: None };
-        Self { view: None, seq: 0, span, front: None, back: None, state: State::Failed(error) }
+        Self { view: None, seq: 0, span, front: None, back: None, key: Vec::new(), state: State::Failed(error) }
     }
 
     /// The next entry, borrowed until the following call: no copy of the key, no reference count.
@@ -49,7 +50,7 @@ impl Entries {
     /// As the iterator's items.
     pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         match self.advance() {
-            Ok(true) => Some(Self::borrowed(self.front.as_mut()?)),
+            Ok(true) => self.lend(false),
             Ok(false) => None,
             Err(error) => Some(Err(self.fail(error))),
         }
@@ -61,15 +62,25 @@ impl Entries {
     /// As the iterator's items.
     pub fn next_back_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         match self.retreat() {
-            Ok(true) => Some(Self::borrowed(self.back.as_mut()?)),
+            Ok(true) => self.lend(true),
             Ok(false) => None,
             Err(error) => Some(Err(self.fail(error))),
         }
     }
 
-    fn borrowed(merge: &mut Merge<Source>) -> Result<(&[u8], &[u8])> {
-        merge.value()?;
-        merge.entry()
+    /// The entry under the front or the back. The key is copied to a buffer that is kept, since a
+    /// cursor lends either its key or its value.
+    fn lend(&mut self, back: bool) -> Option<Result<(&[u8], &[u8])>> {
+        let merge = if back { self.back.as_mut()? } else { self.front.as_mut()? };
+        self.key.clear();
+        self.key.extend_from_slice(merge.key());
+        match merge.value() {
+            Ok(value) => Some(Ok((&self.key, value))),
+            Err(error) => {
+                self.state = State::Failed(error.clone());
+                Some(Err(error))
+            }
+        }
     }
 
     fn merge(&self) -> Result<Merge<Source>> {

@@ -109,7 +109,7 @@ impl Core {
     }
 
     #[inline]
-    fn read(&self, key: &[u8], found: &mut dyn FnMut(super::Found<'_>)) -> Result<bool> {
+    fn read(&self, key: &[u8], found: &mut dyn FnMut(super::Hit<'_>)) -> Result<bool> {
         let view = self.state.view();
         let seq = self.state.visible();
         if self.state.is_dropped() {
@@ -413,7 +413,9 @@ impl dyn OrderedTable + '_ {
 }
 
 /// A range's bounds as bytes.
-pub(crate) fn bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Bound<&[u8]>, Bound<&[u8]>) {
+pub(crate) fn bounds<'a, K: AsRef<[u8]> + 'a>(
+    range: &'a impl RangeBounds<K>,
+) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
 }
 

@@ -30,8 +30,6 @@ pub(crate) use handle::{Host, bounds};
 pub(crate) use home::{Change, FileId, FileIds, Home, Job, Settled, Shop, Staged};
 pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;
-pub(crate) use state::{Sealed, TableId, TableState, View, Visible};
+pub(crate) use state::{Hit, Sealed, TableId, TableState, View, Visible};
 pub(crate) use stats::HomeStats;
 pub use stats::{LevelStats, TableStats, WorkStats};
-
-pub(crate) use crate::sorted::Found;

@@ -1,12 +1,12 @@
 //! The shared state of one table: what readers pin, and how it changes.
 
-use super::{Engine, Found, Home, Settled, Source};
+use super::{Engine, Home, Settled, Source};
 use crate::{
-    Result,
+    Result, Value,
     codec::key_hash,
     log::Position,
     memtable::Memtable,
-    sorted::{Lookup, Span},
+    sorted::{Found, Lookup, Span},
 };
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -48,6 +48,31 @@ pub(crate) struct Sealed {
     pub(crate) log_end: Position,
 }
 
+/// A value where it was found.
+pub(crate) enum Hit<'a> {
+    /// In a memtable.
+    Recent(&'a [u8]),
+    /// In the home.
+    Settled(Found<'a>),
+}
+
+impl Hit<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Hit::Recent(bytes) => bytes,
+            Hit::Settled(found) => found.bytes(),
+        }
+    }
+
+    /// A value that outlives the look-up: copied out of a memtable, whose bytes go away with it.
+    pub(crate) fn to_value(&self) -> Value {
+        match self {
+            Hit::Recent(bytes) => Value::copied(bytes),
+            Hit::Settled(found) => found.to_value(),
+        }
+    }
+}
+
 /// Everything a reader of a table needs, pinned together.
 pub(crate) struct View {
     /// Takes new writes; a reader sees those up to its sequence number.
@@ -65,21 +90,21 @@ impl View {
         &self,
         key: &[u8],
         seq: u64,
-        found: &mut dyn FnMut(Found<'_>),
+        found: &mut dyn FnMut(Hit<'_>),
     ) -> Result<bool> {
         let hash = key_hash(key);
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
         for memtable in std::iter::once(&self.active).chain(sealed) {
             match memtable.get(key, hash, seq) {
                 Lookup::Found(value) => {
-                    found(Found::unowned(value));
+                    found(Hit::Recent(value));
                     return Ok(true);
                 }
                 Lookup::Deleted => return Ok(false),
                 Lookup::Missing => {}
             }
         }
-        Ok(matches!(self.settled.get(key, hash, found)?, Lookup::Found(())))
+        Ok(matches!(self.settled.get(key, hash, &mut |value| found(Hit::Settled(value)))?, Lookup::Found(())))
     }
 
     /// Cursors over everything that may hold keys of `span` at `seq`, newest first.
