@@ -40,7 +40,15 @@ impl Entries {
     /// An iterator that only says why there is nothing to read.
     pub(crate) fn failed(error: Error) -> Self {
         let span = Span { start: bytes::Bytes::new(), end: None };
-        Self { view: None, seq: 0, span, front: None, back: None, key: Vec::new(), state: State::Failed(error) }
+        Self {
+            view: None,
+            seq: 0,
+            span,
+            front: None,
+            back: None,
+            key: Vec::new(),
+            state: State::Failed(error),
+        }
     }
 
     /// The next entry, borrowed until the following call: no copy of the key, no reference count.
@@ -130,8 +138,9 @@ impl Entries {
         }
         let Some(back) = &self.back else { return Ok(false) };
         let met = |front: &Merge<Source>| !front.valid() || front.key() >= back.key();
-        let inside =
-            back.valid() && back.key() >= &*self.span.start && !self.front.as_ref().is_some_and(met);
+        let inside = back.valid()
+            && back.key() >= &*self.span.start
+            && !self.front.as_ref().is_some_and(met);
         Ok(self.going_on(inside))
     }
 

@@ -1,6 +1,8 @@
 //! `Table` and `OrderedTable`: what every engine's handle can do.
 
-use super::{Batch, Entries, Op, Snapshot, TableAt, TableState, TableStats, span_between, span_of_prefix};
+use super::{
+    Batch, Entries, Op, Snapshot, TableAt, TableState, TableStats, span_between, span_of_prefix,
+};
 use crate::{Error, ErrorKind, Result, Value};
 use bytes::Bytes;
 use std::{
@@ -261,10 +263,7 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `Misuse` if keys do not strictly ascend, `Limit`, `Full`, `Io`; nothing was added then.
-    fn ingest(
-        &self,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-    ) -> Result<u64> {
+    fn ingest(&self, entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>) -> Result<u64> {
         self.core().check()?;
         self.core().host.ingest(&self.core().state, entries)
     }

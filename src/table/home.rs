@@ -14,7 +14,7 @@
 use super::{HomeStats, Source};
 use crate::{
     Result,
-    sorted::{Cursor, Found, Graveyard, Lookup, Run, RunAccess, Span},
+    sorted::{Cursor, FileId, Found, Graveyard, Lookup, Run, RunAccess, Span},
     vfs::Folder,
 };
 use bytes::Bytes;
@@ -26,18 +26,10 @@ use std::{
     },
 };
 
-/// The number of a file in the folder. Never used twice.
-pub(crate) type FileId = u64;
-
 /// One immutable version of a home.
 pub(crate) trait Settled: Any + Send + Sync {
     /// Looks `key` up; `found` is called with its value, borrowed from where it lies.
-    fn get(
-        &self,
-        key: &[u8],
-        hash: u64,
-        found: &mut dyn FnMut(Found<'_>),
-    ) -> Result<Lookup<()>>;
+    fn get(&self, key: &[u8], hash: u64, found: &mut dyn FnMut(Found<'_>)) -> Result<Lookup<()>>;
 
     /// Appends cursors over everything that may hold keys of `span`, newest first.
     fn sources(&self, span: &Span, out: &mut Vec<Source>);

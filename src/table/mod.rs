@@ -27,7 +27,7 @@ pub use entries::Entries;
 pub(crate) use entries::{span_between, span_of_prefix};
 pub use handle::{Core, Durability, Engine, OrderedTable, Sealed as SealedTable, Side, Table};
 pub(crate) use handle::{Host, bounds};
-pub(crate) use home::{Change, FileId, FileIds, Home, Job, Settled, Shop, Staged};
+pub(crate) use home::{Change, FileIds, Home, Job, Settled, Shop, Staged};
 pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;
 pub(crate) use state::{Hit, Sealed, TableId, TableState, View, Visible};

@@ -86,12 +86,7 @@ impl View {
     /// Looks up the newest version of `key` not newer than `seq`. `found` is called with its value,
     /// if it has one.
     #[inline]
-    pub(crate) fn get(
-        &self,
-        key: &[u8],
-        seq: u64,
-        found: &mut dyn FnMut(Hit<'_>),
-    ) -> Result<bool> {
+    pub(crate) fn get(&self, key: &[u8], seq: u64, found: &mut dyn FnMut(Hit<'_>)) -> Result<bool> {
         let hash = key_hash(key);
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
         for memtable in std::iter::once(&self.active).chain(sealed) {
@@ -104,7 +99,10 @@ impl View {
                 Lookup::Missing => {}
             }
         }
-        Ok(matches!(self.settled.get(key, hash, &mut |value| found(Hit::Settled(value)))?, Lookup::Found(())))
+        Ok(matches!(
+            self.settled.get(key, hash, &mut |value| found(Hit::Settled(value)))?,
+            Lookup::Found(())
+        ))
     }
 
     /// Cursors over everything that may hold keys of `span` at `seq`, newest first.
