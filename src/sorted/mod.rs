@@ -1,5 +1,6 @@
 //! Sorted bytes at rest: blocks, trees of blocks, runs, merges and filters.
 
+mod block;
 mod cursor;
 mod merge;
 mod ranges;
@@ -18,3 +19,6 @@ pub(crate) type FileId = u64;
 
 /// The longest key: a quarter of the longest block.
 pub(crate) const MAX_KEY: usize = 16 << 10;
+
+/// How long is what says where a value that lies apart is.
+pub(crate) const FAR_BYTES: usize = 24;
