@@ -1,0 +1,298 @@
+//! The half of the log that all threads share: syncing, making segments ahead, removing old ones.
+
+use super::{
+    Appender,
+    format::{
+        FIRST_RECORD_AT, HEADER_BYTES, Identity, MARK_BYTES, Position, SEGMENT_BYTES_MAX,
+        SEGMENT_MAX, SegmentId, segment_name, segment_of,
+    },
+    segment::Segment,
+    train::Train,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    vfs::{Folder, MapMut},
+};
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Each segment is this many times as large as the one before, until they are full size.
+const GROWTH: u64 = 4;
+/// No segment is smaller.
+const SEGMENT_BYTES_MIN: u64 = 512;
+
+/// How big segments are and how they are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogOptions {
+    /// The size that segments grow to, at most 1 GiB. A larger record gets a segment of its own
+    /// size.
+    pub(crate) segment_bytes: u64,
+    /// The size of the first; each next is four times as large, up to `segment_bytes`.
+    pub(crate) first_segment_bytes: u64,
+    /// Whether to append by storing into a mapping, where the folder can map.
+    pub(crate) mapped: bool,
+}
+
+/// What the log has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogStats {
+    /// Bytes of payload.
+    pub(crate) appended_bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) syncs: u64,
+    /// Calls of [`Log::sync_to`] that another call's sync had covered.
+    pub(crate) rides: u64,
+}
+
+/// A log being written.
+#[derive(Debug)]
+pub(crate) struct Log {
+    folder: Arc<dyn Folder>,
+    options: LogOptions,
+    pub(super) identity: Identity,
+    pub(super) train: Train,
+    ahead: Mutex<Ahead>,
+    in_use: Mutex<InUse>,
+    /// Past here a segment should be made ahead; never, while there is one.
+    spare_from: AtomicU64,
+    /// All segments' sizes.
+    bytes: AtomicU64,
+    appended_bytes: AtomicU64,
+    records: AtomicU64,
+}
+
+/// The next segment. Locked while one is being made, which only a writer that needs it at that
+/// moment waits for.
+#[derive(Debug)]
+struct Ahead {
+    id: SegmentId,
+    bytes: u64,
+    ready: Option<Segment>,
+    /// The mapping of a full segment: unmapping takes long, so the writer leaves it to whoever
+    /// makes the next segment.
+    unmap: Option<Box<dyn MapMut>>,
+}
+
+#[derive(Debug)]
+struct InUse {
+    /// Oldest first.
+    sealed: VecDeque<Sealed>,
+    active: SegmentId,
+}
+
+/// A segment that is full.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) id: SegmentId,
+    pub(super) bytes: u64,
+    /// The largest sequence number in it; 0 if there is none.
+    pub(super) last_seq: u64,
+}
+
+impl Log {
+    /// Starts a new log in segment `first`, which must be [`super::Replayed::next_segment`].
+    ///
+    /// It is a log of its own: a replay from an older segment never reads it. What was replayed
+    /// has to be appended to it (or settled) and synced; then the manifest says that the log
+    /// begins at `first`, and only then may the database be written to. The segment and its name
+    /// are durable when this returns.
+    pub(crate) fn start(
+        folder: Arc<dyn Folder>,
+        db_id: u128,
+        first: SegmentId,
+        options: LogOptions,
+    ) -> Result<(Arc<Log>, Appender)> {
+        check_id(first)?;
+        let identity = Identity::new(db_id, first);
+        let bytes = size_of_segment(options.first_segment_bytes);
+        let segment = Segment::create(&*folder, identity, first, bytes, options.mapped)?;
+        folder.sync().map_err(|e| Error::io("sync the folder", &segment.name, e))?;
+        let synced = Position::new(first, HEADER_BYTES as u64);
+        let log = Arc::new(Self {
+            options,
+            identity,
+            train: Train::new(synced, Arc::clone(&segment.file)),
+            ahead: Mutex::new(Ahead {
+                id: first + 1,
+                bytes: next_size(bytes, &options),
+                ready: None,
+                unmap: None,
+            }),
+            in_use: Mutex::new(InUse { sealed: VecDeque::new(), active: first }),
+            spare_from: AtomicU64::new(spare_from(&segment).raw()),
+            bytes: AtomicU64::new(bytes),
+            appended_bytes: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            folder,
+        });
+        let appender = Appender::begin(Arc::clone(&log), segment)?;
+        Ok((log, appender))
+    }
+
+    /// Returns when all up to `upto`, which [`Appender::append`] returned, survives a power cut.
+    /// Rides the sync under way or drives the next one. Hold no lock that appending needs.
+    pub(crate) fn sync_to(&self, upto: Position) -> Result<()> {
+        self.train.sync_to(upto)
+    }
+
+    /// Up to where the log is durable.
+    pub(crate) fn synced(&self) -> Position {
+        self.train.synced()
+    }
+
+    /// The error that every write gets since one of them, or a sync, failed.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.train.poisoned()
+    }
+
+    /// Whether it is time for [`Log::prepare_spare`].
+    pub(crate) fn needs_spare(&self) -> bool {
+        self.train.appended().raw() >= self.spare_from.load(Ordering::Relaxed)
+            && self.poisoned().is_none()
+    }
+
+    /// Makes the next segment, so that the writer need not. On a full disk it returns that error
+    /// and may be called again when there is space.
+    pub(crate) fn prepare_spare(&self) -> Result<()> {
+        if let Some(error) = self.poisoned() {
+            return Err(error);
+        }
+        let mut ahead = self.ahead.lock();
+        ahead.unmap = None;
+        if ahead.ready.is_none() {
+            ahead.ready = Some(self.create(&mut ahead, 0)?);
+        }
+        self.spare_from.store(u64::MAX, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The bytes that the log's segments take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The oldest segment with an operation numbered `seq` or later; if there is none, the one
+    /// being written. The segments before it hold nothing that is needed once every operation
+    /// before `seq` is settled.
+    pub(crate) fn first_needed(&self, seq: u64) -> SegmentId {
+        let in_use = self.in_use.lock();
+        in_use.sealed.iter().find(|s| s.last_seq >= seq).map_or(in_use.active, |s| s.id)
+    }
+
+    /// Removes all segments before `segment`, those of earlier logs included; never the one being
+    /// written. The manifest must say durably that the log begins no earlier.
+    pub(crate) fn remove_below(&self, segment: SegmentId) -> Result<()> {
+        let below = segment.min(self.in_use.lock().active);
+        let names = self.folder.list().map_err(|e| Error::io("list the folder", "*.log", e))?;
+        for name in names.iter().filter(|n| segment_of(n).is_some_and(|id| id < below)) {
+            match self.folder.remove(name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove a log segment", name, e));
+                }
+                _ => {}
+            }
+        }
+        let mut in_use = self.in_use.lock();
+        while in_use.sealed.front().is_some_and(|s| s.id < below) {
+            if let Some(gone) = in_use.sealed.pop_front() {
+                self.bytes.fetch_sub(gone.bytes, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> LogStats {
+        let (syncs, rides) = self.train.counts();
+        LogStats {
+            appended_bytes: self.appended_bytes.load(Ordering::Relaxed),
+            records: self.records.load(Ordering::Relaxed),
+            syncs,
+            rides,
+        }
+    }
+
+    /// The writer has appended a record of `bytes` up to `end`.
+    #[inline]
+    pub(super) fn published(&self, end: Position, bytes: u64) {
+        // Only the one writer changes the counts.
+        let add = |count: &AtomicU64, n| {
+            count.store(count.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        };
+        add(&self.appended_bytes, bytes);
+        add(&self.records, 1);
+        self.train.publish(end);
+    }
+
+    /// The segment after the one being written: what was made ahead, whatever its size, else a
+    /// new one of at least `bytes`.
+    pub(super) fn take_segment(&self, bytes: u64) -> Result<Segment> {
+        let mut ahead = self.ahead.lock();
+        match ahead.ready.take() {
+            Some(segment) => Ok(segment),
+            None => self.create(&mut ahead, bytes),
+        }
+    }
+
+    /// Gives back a segment that nothing could be written to.
+    pub(super) fn return_segment(&self, segment: Segment) {
+        self.ahead.lock().ready = Some(segment);
+    }
+
+    /// The writer has gone on from `full` to `next`.
+    pub(super) fn seal(&self, full: Sealed, map: Option<Box<dyn MapMut>>, next: &Segment) {
+        self.train.add(next.id, Arc::clone(&next.file));
+        {
+            let mut in_use = self.in_use.lock();
+            in_use.sealed.push_back(full);
+            in_use.active = next.id;
+        }
+        self.ahead.lock().unmap = map;
+        self.spare_from.store(spare_from(next).raw(), Ordering::Relaxed);
+    }
+
+    /// Makes the next segment, its name included, durable. A failed sync of the folder poisons
+    /// the log: nothing would prove that a later one made the name durable.
+    fn create(&self, ahead: &mut Ahead, at_least: u64) -> Result<Segment> {
+        check_id(ahead.id)?;
+        let bytes = ahead.bytes.max(at_least.next_multiple_of(SEGMENT_BYTES_MIN));
+        let bytes = bytes.min(SEGMENT_BYTES_MAX);
+        let mapped = self.options.mapped;
+        let segment = Segment::create(&*self.folder, self.identity, ahead.id, bytes, mapped)?;
+        if let Err(e) = self.folder.sync() {
+            let error = Error::io("sync the folder", &segment.name, e);
+            return Err(self.train.poison(&error));
+        }
+        ahead.id += 1;
+        ahead.bytes = next_size(ahead.bytes, &self.options);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(segment)
+    }
+}
+
+fn check_id(id: SegmentId) -> Result<()> {
+    if (1..=SEGMENT_MAX).contains(&id) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Limit, format!("{} is no log segment", segment_name(id))))
+}
+
+fn size_of_segment(bytes: u64) -> u64 {
+    const { assert!(FIRST_RECORD_AT + MARK_BYTES < SEGMENT_BYTES_MIN) };
+    bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(8)
+}
+
+fn next_size(bytes: u64, options: &LogOptions) -> u64 {
+    size_of_segment(bytes.saturating_mul(GROWTH).min(options.segment_bytes))
+}
+
+/// Half way through `segment`.
+fn spare_from(segment: &Segment) -> Position {
+    Position::new(segment.id, segment.bytes / 2)
+}

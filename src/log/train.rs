@@ -1,0 +1,458 @@
+//! The fsync train: any number of threads that wait for durability share syncs.
+//!
+//! Who needs a position to be durable either finds it covered, or boards: if a sync is under way
+//! it waits for that one to arrive and looks again, else it drives the next one itself, for all
+//! that is appended at that moment. While one sync is under way the next group forms by itself;
+//! there is no leader, no queue and no timer, and a lone writer hands nothing to anybody. Nobody
+//! holds a lock while syncing, and appending takes none of the train's but when a segment fills.
+//!
+//! After a failed sync, nothing is known about what was written before it (Linux marks the pages
+//! clean and forgets them: Rebello et al., "Can Applications Recover from fsync Failures?", ATC
+//! 2020). So the first failure poisons the log for good and no sync is tried again.
+//!
+//! [`Station`] is the state and its transitions, free of threads and files, so that a test can
+//! try every interleaving; [`Train`] adds the lock, the waiting and the syncing.
+
+use super::format::{Position, SegmentId, segment_name};
+use crate::{
+    Error, ErrorKind, Result,
+    vfs::{File, SyncKind},
+};
+use parking_lot::{Condvar, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// The state that boarding and arriving threads share.
+#[derive(Clone, Debug)]
+struct Station<F> {
+    synced: Position,
+    under_way: bool,
+    /// The segments that may have unsynced bytes, oldest first.
+    unsynced: VecDeque<(SegmentId, F)>,
+    failed: Option<Error>,
+}
+
+/// What a thread that wants a position durable has to do.
+#[derive(Debug)]
+enum Board<F> {
+    Covered,
+    /// A sync is under way: look again when it has arrived.
+    Wait,
+    /// Sync these files, in this order, and then report to [`Station::arrive`].
+    Drive(Trip<F>),
+    Failed(Error),
+}
+
+#[derive(Clone, Debug)]
+struct Trip<F> {
+    /// What will be durable after it.
+    target: Position,
+    files: Vec<(SegmentId, F)>,
+}
+
+impl<F: Clone> Station<F> {
+    fn new(synced: Position) -> Self {
+        Self { synced, under_way: false, unsynced: VecDeque::new(), failed: None }
+    }
+
+    /// `appended` was read after this state was locked, so that the segments up to it are known.
+    fn board(&mut self, upto: Position, appended: Position) -> Board<F> {
+        if upto <= self.synced {
+            return Board::Covered;
+        }
+        if let Some(error) = &self.failed {
+            return Board::Failed(error.clone());
+        }
+        if self.under_way {
+            return Board::Wait;
+        }
+        self.under_way = true;
+        let upto_target = self.unsynced.iter().take_while(|(id, _)| *id <= appended.segment());
+        let files = upto_target.cloned().collect();
+        Board::Drive(Trip { target: appended, files })
+    }
+
+    /// The sync under way has ended. What it made durable counts even if a write failed since.
+    fn arrive(&mut self, target: Position, result: Result<(), Error>) {
+        self.under_way = false;
+        match result {
+            Ok(()) => {
+                self.synced = self.synced.max(target);
+                while self.unsynced.front().is_some_and(|(id, _)| *id < target.segment()) {
+                    self.unsynced.pop_front();
+                }
+            }
+            Err(cause) => drop(self.fail(&cause)),
+        }
+    }
+
+    /// The first failure stays.
+    fn fail(&mut self, cause: &Error) -> Error {
+        let first = self.failed.get_or_insert_with(|| {
+            let text = format!(
+                "the log takes no more writes, because it {cause}; \
+                 open the database again to find out what survived"
+            );
+            Error::new(ErrorKind::Poisoned, text)
+        });
+        first.clone()
+    }
+}
+
+/// Shares syncs of the log among threads.
+#[derive(Debug)]
+pub(super) struct Train {
+    appended: AtomicU64,
+    /// A copy of the station's, to be read without its lock. It never runs ahead.
+    synced: AtomicU64,
+    has_failed: AtomicBool,
+    station: Mutex<Station<Arc<dyn File>>>,
+    arrived: Condvar,
+    syncs: AtomicU64,
+    rides: AtomicU64,
+}
+
+impl Train {
+    /// A log whose first segment is durable up to `synced`.
+    pub(super) fn new(synced: Position, file: Arc<dyn File>) -> Self {
+        let mut station = Station::new(synced);
+        station.unsynced.push_back((synced.segment(), file));
+        Self {
+            appended: AtomicU64::new(synced.raw()),
+            synced: AtomicU64::new(synced.raw()),
+            has_failed: AtomicBool::new(false),
+            station: Mutex::new(station),
+            arrived: Condvar::new(),
+            syncs: AtomicU64::new(0),
+            rides: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on records may be appended to this segment.
+    pub(super) fn add(&self, id: SegmentId, file: Arc<dyn File>) {
+        self.station.lock().unsynced.push_back((id, file));
+    }
+
+    /// All is written up to `end`; the segments it lies in were added before.
+    #[inline]
+    pub(super) fn publish(&self, end: Position) {
+        self.appended.store(end.raw(), Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn appended(&self) -> Position {
+        Position::from_raw(self.appended.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(super) fn synced(&self) -> Position {
+        Position::from_raw(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Returns when all up to `upto` is durable. Which must have been appended.
+    pub(super) fn sync_to(&self, upto: Position) -> Result<()> {
+        debug_assert!(upto <= self.appended());
+        if upto <= self.synced() {
+            self.rides.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut drove = false;
+        let mut station = self.station.lock();
+        loop {
+            let appended = self.appended();
+            match station.board(upto.min(appended), appended) {
+                Board::Covered => break,
+                Board::Failed(error) => return Err(error),
+                Board::Wait => self.arrived.wait(&mut station),
+                Board::Drive(trip) => {
+                    drop(station);
+                    drove = true;
+                    self.drive(&trip);
+                    station = self.station.lock();
+                }
+            }
+        }
+        if !drove {
+            self.rides.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn drive(&self, trip: &Trip<Arc<dyn File>>) {
+        let mut arrival = Arrival { train: self, target: trip.target, result: None };
+        arrival.result = Some(sync_all(&trip.files));
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn arrive(&self, target: Position, result: Result<()>) {
+        let mut station = self.station.lock();
+        station.arrive(target, result);
+        self.synced.store(station.synced.raw(), Ordering::Release);
+        self.has_failed.store(station.failed.is_some(), Ordering::Release);
+        self.arrived.notify_all();
+    }
+
+    /// Ends all writing; the error is the one that everybody gets from now on.
+    pub(super) fn poison(&self, cause: &Error) -> Error {
+        let mut station = self.station.lock();
+        let error = station.fail(cause);
+        self.has_failed.store(true, Ordering::Release);
+        self.arrived.notify_all();
+        error
+    }
+
+    pub(super) fn poisoned(&self) -> Option<Error> {
+        if self.has_failed.load(Ordering::Acquire) {
+            return self.station.lock().failed.clone();
+        }
+        None
+    }
+
+    /// How many syncs there were, and how many calls were covered by another call's.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.syncs.load(Ordering::Relaxed), self.rides.load(Ordering::Relaxed))
+    }
+}
+
+/// Reports the end of a sync even if the file's code panicked, so that nobody waits for ever.
+struct Arrival<'a> {
+    train: &'a Train,
+    target: Position,
+    result: Option<Result<()>>,
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        let panicked = || Err(Error::new(ErrorKind::Io, "panicked while syncing"));
+        self.train.arrive(self.target, self.result.take().unwrap_or_else(panicked));
+    }
+}
+
+fn sync_all(files: &[(SegmentId, Arc<dyn File>)]) -> Result<()> {
+    for (id, file) in files {
+        let synced = file.sync(SyncKind::Data);
+        synced.map_err(|e| Error::io("sync the log", &segment_name(*id), e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Every interleaving of a few threads' steps, on a disk that forgets what was not synced.
+
+    use super::*;
+    use std::collections::{BTreeMap, HashSet};
+
+    /// A segment: bytes written and bytes durable.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+    struct Disk(BTreeMap<SegmentId, (u64, u64)>);
+
+    impl Disk {
+        fn covers(&self, upto: Position) -> bool {
+            self.0.iter().all(|(id, (written, durable))| {
+                let need = if *id < upto.segment() { *written } else { upto.offset() };
+                *id > upto.segment() || *durable >= need
+            })
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Doing {
+        Append,
+        /// The rest of an append: the bytes are written, their end is not published yet.
+        Publish(Position),
+        Board(Position),
+        Wait(Position),
+        /// Syncing the trip's files, the next one being the numbered.
+        Sync(Position, Trip<SegmentId>, usize),
+        Done,
+    }
+
+    #[derive(Clone, Debug)]
+    struct World {
+        disk: Disk,
+        station: Station<SegmentId>,
+        appended: Position,
+        /// Who is between writing and publishing: the Db's commit lock.
+        writer: Option<usize>,
+        end: Position,
+        threads: Vec<(Doing, u32)>,
+        /// The sync that fails, counted down.
+        fails_in: u32,
+        lost: bool,
+    }
+
+    impl World {
+        fn new(threads: usize, rounds: u32, fails_in: u32) -> Self {
+            let start = Position::new(1, 0);
+            let mut station = Station::new(start);
+            station.unsynced.push_back((1, 1));
+            Self {
+                disk: Disk(BTreeMap::from([(1, (0, 0))])),
+                station,
+                appended: start,
+                writer: None,
+                end: start,
+                threads: vec![(Doing::Append, rounds); threads],
+                fails_in,
+                lost: false,
+            }
+        }
+
+        /// Takes thread `n` one step further; `false` if it cannot go now.
+        fn step(&mut self, n: usize) -> bool {
+            let (doing, rounds) = self.threads[n].clone();
+            let next = match doing {
+                Doing::Done | Doing::Wait(_) => return false,
+                Doing::Append if self.writer.is_some() => return false,
+                Doing::Append => {
+                    self.writer = Some(n);
+                    Doing::Publish(self.write())
+                }
+                Doing::Publish(end) => {
+                    self.appended = end;
+                    self.writer = None;
+                    Doing::Board(end)
+                }
+                Doing::Board(upto) => self.board(upto),
+                Doing::Sync(upto, trip, at) => self.sync(upto, trip, at),
+            };
+            self.threads[n] = match next {
+                Doing::Done if rounds > 1 => (Doing::Append, rounds - 1),
+                next => (next, rounds),
+            };
+            true
+        }
+
+        /// Appends one byte; a segment holds two.
+        fn write(&mut self) -> Position {
+            let mut id = self.end.segment();
+            if self.end.offset() == 2 {
+                id += 1;
+                self.disk.0.insert(id, (0, 0));
+                self.station.unsynced.push_back((id, id));
+            }
+            let segment = self.disk.0.get_mut(&id).unwrap();
+            segment.0 += 1;
+            self.end = Position::new(id, segment.0);
+            self.end
+        }
+
+        fn board(&mut self, upto: Position) -> Doing {
+            match self.station.board(upto, self.appended) {
+                Board::Covered => {
+                    assert!(self.disk.covers(upto), "{upto:?} is not durable: {self:?}");
+                    Doing::Done
+                }
+                Board::Wait => Doing::Wait(upto),
+                Board::Drive(trip) => Doing::Sync(upto, trip, 0),
+                Board::Failed(_) => {
+                    assert!(self.lost, "failed for nothing: {self:?}");
+                    Doing::Done
+                }
+            }
+        }
+
+        fn sync(&mut self, upto: Position, trip: Trip<SegmentId>, at: usize) -> Doing {
+            let mut result = Ok(());
+            if let Some((id, _)) = trip.files.get(at) {
+                self.fails_in = self.fails_in.saturating_sub(1);
+                if self.fails_in == 0 {
+                    self.lost = true;
+                    result = Err(Error::new(ErrorKind::Io, "failed"));
+                } else {
+                    let segment = self.disk.0.get_mut(id).unwrap();
+                    segment.1 = segment.0;
+                    return Doing::Sync(upto, trip, at + 1);
+                }
+            }
+            self.station.arrive(trip.target, result);
+            for (doing, _) in &mut self.threads {
+                if let Doing::Wait(upto) = *doing {
+                    *doing = Doing::Board(upto);
+                }
+            }
+            Doing::Board(upto)
+        }
+    }
+
+    /// Visits every state that can be reached; returns how many there are.
+    fn explore(world: World) -> usize {
+        let mut seen = HashSet::new();
+        let mut open = vec![world];
+        while let Some(world) = open.pop() {
+            if !seen.insert(format!("{world:?}")) {
+                continue;
+            }
+            let mut stuck = true;
+            for n in 0..world.threads.len() {
+                let mut next = world.clone();
+                if next.step(n) {
+                    stuck = false;
+                    open.push(next);
+                }
+            }
+            let done = world.threads.iter().all(|(doing, _)| matches!(doing, Doing::Done));
+            assert!(!stuck || done, "nobody can go on: {world:?}");
+            if done && !world.lost {
+                assert!(world.disk.covers(world.end));
+            }
+        }
+        seen.len()
+    }
+
+    #[test]
+    fn every_interleaving_covers_what_it_promises() {
+        for (threads, rounds) in [(1, 5), (2, 3), (3, 1), (4, 1)] {
+            assert!(explore(World::new(threads, rounds, u32::MAX)) > 10);
+        }
+    }
+
+    #[test]
+    fn every_failing_sync_reaches_everybody() {
+        for fails_in in 1..6 {
+            explore(World::new(2, 3, fails_in));
+            explore(World::new(3, 1, fails_in));
+        }
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl File for Panics {
+        fn read_at(&self, _: &mut [u8], _: u64) -> std::io::Result<usize> {
+            Ok(0)
+        }
+        fn write_at(&self, buf: &[u8], _: u64) -> std::io::Result<usize> {
+            Ok(buf.len())
+        }
+        fn size(&self) -> std::io::Result<u64> {
+            Ok(0)
+        }
+        fn set_len(&self, _: u64) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn allocate(&self, _: u64) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self, _: SyncKind) -> std::io::Result<()> {
+            panic!("on purpose")
+        }
+    }
+
+    #[test]
+    fn a_panic_while_syncing_leaves_nobody_waiting() {
+        let train = Train::new(Position::new(1, 64), Arc::new(Panics));
+        let end = Position::new(1, 128);
+        train.publish(end);
+        std::thread::scope(|scope| assert!(scope.spawn(|| train.sync_to(end)).join().is_err()));
+        assert_eq!(train.sync_to(end).unwrap_err().kind(), ErrorKind::Poisoned);
+        assert!(train.poisoned().is_some());
+        assert!(train.sync_to(Position::new(1, 64)).is_ok(), "what was durable still is");
+    }
+}
