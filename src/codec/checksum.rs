@@ -1,6 +1,6 @@
 //! Checksums: CRC-32 for log records (many short ones), XXH3 for blocks (few long ones).
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 /// The checksum of a block of a file, bound to its place: the same bytes read from another place
 /// do not verify. `place` mixes the file's id and the offset.
@@ -35,5 +35,19 @@ impl Crc {
     #[inline]
     pub(crate) fn finish(self) -> u32 {
         self.0.finalize()
+    }
+}
+
+/// A running XXH3, for what does not lie in memory as a whole.
+#[derive(Default)]
+pub(crate) struct Digest(Xxh3);
+
+impl Digest {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(&self) -> u64 {
+        self.0.digest()
     }
 }

@@ -8,7 +8,7 @@ mod compress;
 mod prefetch;
 mod reader;
 
-pub(crate) use checksum::{Crc, checksum, key_hash};
+pub(crate) use checksum::{Crc, Digest, checksum, key_hash};
 pub use compress::Compression;
 pub(crate) use compress::{compress, decompress};
 pub(crate) use prefetch::prefetch;

@@ -2,6 +2,7 @@
 
 mod block;
 mod cursor;
+mod filter;
 mod merge;
 mod ranges;
 mod run;
