@@ -2,12 +2,13 @@
 
 use super::{
     format::{
-        FIRST_RECORD_AT, Head, LINK_AT, MARK_BYTES, PAYLOAD_BYTES_MAX, Position, record_bytes,
+        FIRST_RECORD_AT, Head, LINK_AT, MARK_BYTES, PAYLOAD_BYTES_MAX, Position, SegmentId,
+        record_bytes,
     },
     segment::Segment,
-    shared::{Log, Sealed},
+    shared::{Log, LogOptions, Sealed},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, vfs::Folder};
 use std::sync::Arc;
 
 /// Appends records; lives inside the database's commit lock.
@@ -23,9 +24,29 @@ pub(crate) struct Appender {
     scratch: Vec<u8>,
 }
 
+impl Log {
+    /// Starts a new log in segment `first`, which must be [`super::Replayed::next_segment`].
+    ///
+    /// It is a log of its own: a replay from an older segment never reads it. What was replayed
+    /// has to be appended to it (or settled) and synced; then the manifest says that the log
+    /// begins at `first`, and only then may the database be written to. The segment and its name
+    /// are durable when this returns.
+    pub(crate) fn start(
+        folder: Arc<dyn Folder>,
+        db_id: u128,
+        first: SegmentId,
+        options: LogOptions,
+    ) -> Result<(Arc<Log>, Appender)> {
+        let (log, segment) = Log::new(folder, db_id, first, options)?;
+        let log = Arc::new(log);
+        let appender = Appender::begin(Arc::clone(&log), segment)?;
+        Ok((log, appender))
+    }
+}
+
 impl Appender {
     /// Begins the log's first segment.
-    pub(super) fn begin(log: Arc<Log>, segment: Segment) -> Result<Self> {
+    fn begin(log: Arc<Log>, segment: Segment) -> Result<Self> {
         let mut appender =
             Self { log, segment, at: LINK_AT, last_seq: 0, is_closed: false, scratch: Vec::new() };
         let (link, payload) = Head::mark(Position::default(), appender.end());

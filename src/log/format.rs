@@ -1,25 +1,26 @@
 //! The bytes of the log, shared by who writes and who reads them.
 //!
-//! A segment is a file `{id:010}.log`, at its full size from the start, zeros where nothing was
-//! written yet. Integers are little-endian.
+//! A segment is a file `{id:010}.log`, at its full size from the start. Integers are little-endian.
 //!
 //! ```text
-//! segment   | header 64 | link 40 | record | record | ... | zeros to the end
+//! Format: log
 //!
-//! header    0       8         12     16        32         40       48       56        64
-//!           | magic | version | zero | db id   | segment  | start  | bytes  | xxh3    |
-//!             "tonelog\n"                        this one   the     of this   of 0..56,
-//!                                                           log's   file      seeded by
-//!                                                           first             the segment
+//!   segment   | header 64 | link 40 | record | record | ... | zeros to the end
 //!
-//! record    0          4             8     12      16          24       32
-//!           | head crc | payload crc | len | count | first seq | synced | payload | 0 to 7 zeros
-//!             of 4..32,  of len bytes                            a position
-//!             seeded by the record's place
+//!   header    0       8         12     16        32         40       48       56        64
+//!             | magic | version | zero | db id   | segment  | start  | bytes  | xxh3    |
+//!               "tonelog\n"                        this one   the     of this   of 0..56,
+//!                                                             log's   file      seeded by
+//!                                                             first             the segment
 //!
-//! mark      a record with count 0, first seq 0 and a payload of 8 bytes: the position at which
-//!           all that was appended before it ends
-//! position  segment << 32 | offset
+//!   record    0          4             8     12      16          24       32
+//!             | head crc | payload crc | len | count | first seq | synced | payload | 0 to 7 zeros
+//!               of 4..32,  of len bytes                            a position
+//!               seeded by the record's place
+//!
+//!   mark      a record with count 0, first seq 0 and a payload of 8 bytes: the position at which
+//!             all that was appended before it ends; a link is one
+//!   position  segment << 32 | offset, a u64
 //! ```
 //!
 //! - The *place* that seeds a head's checksum is the database's id, the log's first segment, this

@@ -22,7 +22,9 @@
 //!
 //! What cannot be told from a torn tail is damage to the last records synced, if nothing was
 //! appended after that sync; closing appends a mark for that reason (and because nothing follows a
-//! closing mark, nothing is searched after it). The same statements are in
+//! closing mark, nothing is searched after it). Nor can the loss of all that a last segment held,
+//! header or file and all, be told from one that was made ahead and never used; the caller may
+//! know from elsewhere which sequence number had been reached. The same statements are in
 //! Pebble's log (its record format with sync offsets), and that a hole must not be jumped was
 //! learnt from RocksDB, which once did.
 

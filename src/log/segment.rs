@@ -79,10 +79,14 @@ impl Segment {
         match read_exact_at(&*self.file, &mut head, at) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(e) => return Err(e),
-            Ok(()) if head == [0; HEAD_BYTES] => return Ok(()),
             Ok(()) => {}
         }
-        write_all_at(&*self.file, &[0; HEAD_BYTES], at)?;
+        // No more than was written: on a full disk there may be no space for the next byte.
+        let written = head.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if written == 0 {
+            return Ok(());
+        }
+        write_all_at(&*self.file, &vec![0; written], at)?;
         self.file.sync(SyncKind::Data)
     }
 }

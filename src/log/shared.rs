@@ -1,7 +1,6 @@
 //! The half of the log that all threads share: syncing, making segments ahead, removing old ones.
 
 use super::{
-    Appender,
     format::{
         FIRST_RECORD_AT, HEADER_BYTES, Identity, MARK_BYTES, Position, SEGMENT_BYTES_MAX,
         SEGMENT_MAX, SegmentId, segment_name, segment_of,
@@ -97,46 +96,37 @@ pub(super) struct Sealed {
 }
 
 impl Log {
-    /// Starts a new log in segment `first`, which must be [`super::Replayed::next_segment`].
-    ///
-    /// It is a log of its own: a replay from an older segment never reads it. What was replayed
-    /// has to be appended to it (or settled) and synced; then the manifest says that the log
-    /// begins at `first`, and only then may the database be written to. The segment and its name
-    /// are durable when this returns.
-    pub(crate) fn start(
+    /// A log that will begin in segment `first`, and that segment, durable with its name.
+    pub(super) fn new(
         folder: Arc<dyn Folder>,
         db_id: u128,
         first: SegmentId,
         options: LogOptions,
-    ) -> Result<(Arc<Log>, Appender)> {
+    ) -> Result<(Self, Segment)> {
         check_id(first)?;
         let identity = Identity::new(db_id, first);
         let bytes = size_of_segment(options.first_segment_bytes);
         let segment = Segment::create(&*folder, identity, first, bytes, options.mapped)?;
         folder.sync().map_err(|e| Error::io("sync the folder", &segment.name, e))?;
         let synced = Position::new(first, HEADER_BYTES as u64);
-        let log = Arc::new(Self {
+        let ahead =
+            Ahead { id: first + 1, bytes: next_size(bytes, &options), ready: None, unmap: None };
+        let log = Self {
+            folder,
             options,
             identity,
             train: Train::new(synced, Arc::clone(&segment.file)),
-            ahead: Mutex::new(Ahead {
-                id: first + 1,
-                bytes: next_size(bytes, &options),
-                ready: None,
-                unmap: None,
-            }),
+            ahead: Mutex::new(ahead),
             in_use: Mutex::new(InUse { sealed: VecDeque::new(), active: first }),
             spare_from: AtomicU64::new(spare_from(&segment).raw()),
             bytes: AtomicU64::new(bytes),
             appended_bytes: AtomicU64::new(0),
             records: AtomicU64::new(0),
-            folder,
-        });
-        let appender = Appender::begin(Arc::clone(&log), segment)?;
-        Ok((log, appender))
+        };
+        Ok((log, segment))
     }
 
-    /// Returns when all up to `upto`, which [`Appender::append`] returned, survives a power cut.
+    /// Returns when all up to `upto`, which `Appender::append` returned, survives a power cut.
     /// Rides the sync under way or drives the next one. Hold no lock that appending needs.
     pub(crate) fn sync_to(&self, upto: Position) -> Result<()> {
         self.train.sync_to(upto)

@@ -1,0 +1,100 @@
+//! Many writers: what a sync promises is durable when it returns.
+
+use super::*;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+const THREADS: u64 = 8;
+const ROUNDS: u64 = 120;
+
+#[test]
+fn every_sync_covers_what_it_promised() {
+    for maps in [false, true] {
+        let disk = Disk::mapped(maps);
+        let (log, appender) = Log::start(disk.folder(), DB, 1, options(true)).unwrap();
+        let appender = Mutex::new((appender, 1));
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(SeqCst) {
+                    if log.needs_spare() {
+                        log.prepare_spare().unwrap();
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let writers: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let (appender, log, disk) = (&appender, &log, &disk);
+                    scope.spawn(move || write_rounds(appender, log, disk, thread))
+                })
+                .collect();
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            is_done.store(true, SeqCst);
+        });
+        let stats = log.stats();
+        assert_eq!(stats.records, THREADS * ROUNDS);
+        assert_eq!(log.synced(), appender.lock().0.end());
+        assert!(stats.syncs + stats.rides >= THREADS * ROUNDS, "{stats:?}");
+        let after = disk.power_cut(&mut || false);
+        let (batches, _) = read(&after, 1).unwrap();
+        assert_eq!(batches.len() as u64, THREADS * ROUNDS);
+        for (i, batch) in batches.iter().enumerate() {
+            assert_eq!(batch.first_seq, i as u64 + 1);
+        }
+    }
+}
+
+fn write_rounds(appender: &Mutex<(Appender, u64)>, log: &Log, disk: &Disk, thread: u64) {
+    for round in 0..ROUNDS {
+        let payload = vec![thread as u8; (round % 90) as usize];
+        let crc = payload_crc(&[&payload]);
+        let end = {
+            let mut locked = appender.lock();
+            let seq = locked.1;
+            locked.1 += 1;
+            locked.0.append(seq, 1, crc, &[&payload]).unwrap()
+        };
+        log.sync_to(end).unwrap();
+        assert!(log.synced() >= end);
+        for segment in 1..end.segment() {
+            assert!(disk.is_durable(&segment_name(segment), 512));
+        }
+        let name = segment_name(end.segment());
+        assert!(disk.is_durable(&name, end.offset() as usize), "{end:?}");
+    }
+}
+
+#[test]
+fn a_failing_sync_reaches_every_waiting_thread() {
+    let disk = Disk::default();
+    let (log, appender) = Log::start(disk.folder(), DB, 1, options(false)).unwrap();
+    let appender = Mutex::new((appender, 1));
+    let (acked, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let mut locked = appender.lock();
+                    let seq = locked.1;
+                    let Ok(end) = locked.0.append(seq, 1, payload_crc(&[b"x"]), &[b"x"]) else {
+                        break;
+                    };
+                    locked.1 += 1;
+                    drop(locked);
+                    if log.sync_to(end).is_err() {
+                        break;
+                    }
+                    if acked.fetch_max(seq, SeqCst) > 300 {
+                        disk.faults().fail_syncs.store(true, SeqCst);
+                    }
+                }
+                failed.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    assert_eq!(failed.load(SeqCst), THREADS);
+    assert_eq!(log.poisoned().unwrap().kind(), ErrorKind::Poisoned);
+    let after = disk.power_cut(&mut || false);
+    assert!(read(&after, 1).unwrap().1.last_seq >= acked.load(SeqCst));
+}
