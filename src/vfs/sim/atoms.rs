@@ -38,8 +38,8 @@ pub(super) enum Change {
     Piece { file: FileNo, at: u64, bytes: Shared },
     /// The file is at least this long.
     Grow { file: FileNo, len: u64 },
-    /// The file is at least this long, its space reserved.
-    Allocate { file: FileNo, len: u64 },
+    /// Space is reserved up to `len`; if that made the file longer, it is at least this long.
+    Allocate { file: FileNo, len: u64, grows: bool },
     /// The file is exactly this long; what was past it is gone.
     Cut { file: FileNo, len: u64 },
     /// The name is the file's.
@@ -115,7 +115,12 @@ impl Target for Arc<Content> {
                 Form::Len(cut) => content.grow(cut),
                 _ => content.grow(*len),
             },
-            Change::Allocate { len, .. } => content.allocate(*len),
+            Change::Allocate { len, grows, .. } => {
+                content.reserve(*len);
+                if *grows {
+                    content.grow(*len);
+                }
+            }
             Change::Cut { len, .. } => content.cut(*len),
             Change::Name { .. } | Change::Unname { .. } | Change::Rename { .. } => {}
         }

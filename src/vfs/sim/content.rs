@@ -98,9 +98,9 @@ impl Content {
         self.len = self.len.max(len);
     }
 
-    /// Makes the file at least `len` long, without holes below.
-    pub(super) fn allocate(&mut self, len: u64) {
-        self.grow(len);
+    /// Fills the holes below `len`. The length does not change.
+    pub(super) fn reserve(&mut self, len: u64) {
+        self.touch();
         self.stored += self.holes_below(len);
         self.extend_to(sectors_of(len));
         for sector in self.sectors.iter_mut().take(sectors_of(len)) {
@@ -220,7 +220,8 @@ mod tests {
                         zeros_to(&mut model, len);
                     }
                     Step::Allocate(len) => {
-                        content.allocate(len);
+                        content.reserve(len);
+                        content.grow(len);
                         zeros_to(&mut model, len);
                         prop_assert_eq!(content.holes_below(len), 0);
                     }

@@ -84,6 +84,8 @@ mod content;
 mod faults;
 mod file;
 mod history;
+#[cfg(test)]
+mod model;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -179,14 +179,14 @@ impl State {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let content = &self.node(file)?.content;
-        let holes = content.holes_below(len) as u64;
-        if holes == 0 && len <= content.len() {
-            return Ok(());
-        }
+        let (holes, grows) = (content.holes_below(len) as u64, len > content.len());
         if holes > self.room() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.change(file, Change::Allocate { file, len })
+        if holes > 0 || grows {
+            self.change(file, Change::Allocate { file, len, grows })?;
+        }
+        Ok(())
     }
 
     pub(super) fn sync_file(&mut self, file: FileNo, data: bool, hit: Struck) -> io::Result<()> {
@@ -231,7 +231,8 @@ impl State {
 
     fn up_to_last_growth(&self, atoms: &[usize]) -> usize {
         let grows = |atom: &usize| {
-            matches!(self.change_of(*atom), Some(Change::Grow { .. } | Change::Allocate { .. }))
+            let change = self.change_of(*atom);
+            matches!(change, Some(Change::Grow { .. } | Change::Allocate { grows: true, .. }))
         };
         atoms.iter().rposition(grows).map_or(0, |last| last + 1)
     }
