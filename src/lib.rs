@@ -6,6 +6,7 @@ mod codec;
 mod error;
 pub mod key;
 mod log;
+mod lsm;
 mod manifest;
 mod memtable;
 mod sorted;
@@ -13,5 +14,7 @@ mod table;
 mod value;
 pub mod vfs;
 
+pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
+pub use lsm::{Lsm, LsmOptions};
 pub use value::Value;
