@@ -1,6 +1,18 @@
 //! What a manifest says: the tables, the files of each, and the numbers to go on with.
+//!
+//! A state is written as varints, and bytes behind their length. The same state is always
+//! written as the same bytes.
+//!
+//! ```text
+//! db_id u128 | next_file | next_table | log_start | last_seq | tables
+//! tables times: id | name | engine u8 | options | settled | root | runs
+//!               runs times, oldest first: level u8 | file | bytes | meta
+//! ```
 
-use super::{FileId, SegmentId, TableId};
+use super::{
+    FileId, SegmentId, TableId,
+    edit::{owned, text},
+};
 use crate::codec::{Reader, put_bytes, put_varint};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -20,24 +32,25 @@ pub(crate) struct State {
     pub(crate) next_table: TableId,
     /// The first log segment that may hold entries which are in no home yet.
     pub(crate) log_start: SegmentId,
-    /// No operation with a sequence number up to this one may be numbered so again.
+    /// Sequence numbers up to this one are taken.
     pub(crate) last_seq: u64,
-    /// Where each file is listed. Derived from `tables`.
-    files: BTreeMap<FileId, Place>,
+    /// Where each file is listed, and which table has each name: both derived from `tables`, so
+    /// that checking an edit costs a look-up, not a walk over everything.
+    pub(super) files: BTreeMap<FileId, Place>,
+    pub(super) names: BTreeMap<String, TableId>,
 }
 
 /// One table.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TableRecord {
     pub(crate) id: TableId,
-    /// UTF-8, 1 to 255 bytes, of no other table.
+    /// 1 to 255 bytes, of no other table.
     pub(crate) name: String,
     pub(crate) engine: u8,
     /// The engine's own.
     pub(crate) options: Bytes,
     /// Every entry with a sequence number up to this one is in the home.
     pub(crate) settled: u64,
-    /// In the order in which they were added.
     pub(crate) runs: Files,
     /// The engine's own; empty at first.
     pub(crate) root: Bytes,
@@ -63,10 +76,17 @@ pub(crate) struct Files {
 }
 
 /// Where a file is listed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Place {
-    table: TableId,
-    age: u64,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) table: TableId,
+    pub(super) age: u64,
+}
+
+impl PartialEq for Place {
+    /// The running numbers start anew whenever a state is read, and say nothing by themselves.
+    fn eq(&self, other: &Self) -> bool {
+        self.table == other.table
+    }
 }
 
 impl PartialEq for Files {
@@ -76,7 +96,7 @@ impl PartialEq for Files {
 }
 
 impl Files {
-    /// Oldest first.
+    /// Those added first come first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &FileRecord> {
         self.by_age.values()
     }
@@ -87,6 +107,22 @@ impl Files {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_age.is_empty()
+    }
+
+    /// With the number under which [`Files::remove`] finds each.
+    pub(super) fn aged(&self) -> impl Iterator<Item = (u64, &FileRecord)> {
+        self.by_age.iter().map(|(age, file)| (*age, file))
+    }
+
+    /// Adds a file behind all others; returns its number.
+    pub(super) fn push(&mut self, file: FileRecord) -> u64 {
+        let age = self.by_age.last_key_value().map_or(0, |(age, _)| age + 1);
+        self.by_age.insert(age, file);
+        age
+    }
+
+    pub(super) fn remove(&mut self, age: u64) {
+        self.by_age.remove(&age);
     }
 }
 
@@ -101,6 +137,7 @@ impl State {
             log_start: 1,
             last_seq: 0,
             files: BTreeMap::new(),
+            names: BTreeMap::new(),
         }
     }
 
@@ -109,7 +146,7 @@ impl State {
     }
 
     pub(crate) fn table_named(&self, name: &str) -> Option<&TableRecord> {
-        self.tables.values().find(|table| table.name == name)
+        self.names.get(name).and_then(|id| self.tables.get(id))
     }
 
     /// Every file that is part of the database, ascending.
@@ -121,4 +158,93 @@ impl State {
     pub(crate) fn is_live(&self, file: FileId) -> bool {
         self.files.contains_key(&file)
     }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.db_id.to_le_bytes());
+        put_varint(out, self.next_file);
+        put_varint(out, self.next_table.into());
+        put_varint(out, self.log_start);
+        put_varint(out, self.last_seq);
+        put_varint(out, self.tables.len() as u64);
+        self.tables.values().for_each(|table| table.encode(out));
+    }
+
+    /// The reverse of [`State::encode`], refusing what that never writes.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let mut state = Self::new(u128::from_le_bytes(reader.take(16)?.try_into().ok()?));
+        state.next_file = reader.varint()?;
+        state.next_table = reader.varint()?.try_into().ok()?;
+        state.log_start = reader.varint()?;
+        state.last_seq = reader.varint()?;
+        let tables = reader.varint()?;
+        let mut above = None;
+        for _ in 0..tables {
+            let table = TableRecord::decode(&mut reader)?;
+            let in_order = Some(table.id) > above && table.id < state.next_table;
+            above = Some(table.id);
+            if !in_order || !state.list(table) {
+                return None;
+            }
+        }
+        reader.is_empty().then_some(state)
+    }
+
+    /// Adds a table that was read; `false` if its name or a file of it is taken.
+    fn list(&mut self, table: TableRecord) -> bool {
+        for (age, file) in table.runs.aged() {
+            let place = Place { table: table.id, age };
+            if file.file >= self.next_file || self.files.insert(file.file, place).is_some() {
+                return false;
+            }
+        }
+        let is_new = self.names.insert(table.name.clone(), table.id).is_none();
+        self.tables.insert(table.id, table);
+        is_new
+    }
+}
+
+impl TableRecord {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id.into());
+        put_bytes(out, self.name.as_bytes());
+        out.push(self.engine);
+        put_bytes(out, &self.options);
+        put_varint(out, self.settled);
+        put_bytes(out, &self.root);
+        put_varint(out, self.runs.len() as u64);
+        for run in self.runs.iter() {
+            out.push(run.level);
+            put_varint(out, run.file);
+            put_varint(out, run.bytes);
+            put_bytes(out, &run.meta);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut table = Self {
+            id: reader.varint()?.try_into().ok()?,
+            name: text(reader).filter(|name| is_table_name(name))?,
+            engine: reader.u8()?,
+            options: owned(reader)?,
+            settled: reader.varint()?,
+            root: owned(reader)?,
+            runs: Files::default(),
+        };
+        // The count is not trusted with an allocation: a lie runs out of bytes.
+        for _ in 0..reader.varint()? {
+            table.runs.push(FileRecord {
+                level: reader.u8()?,
+                file: reader.varint()?,
+                bytes: reader.varint()?,
+                meta: owned(reader)?,
+            });
+        }
+        Some(table)
+    }
+}
+
+/// Whether a table may be called so.
+pub(crate) fn is_table_name(name: &str) -> bool {
+    (1..=TABLE_NAME_MAX).contains(&name.len())
 }
