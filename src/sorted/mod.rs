@@ -6,6 +6,7 @@ mod filter;
 mod merge;
 mod ranges;
 mod run;
+mod tree;
 
 pub(crate) use cursor::{Cursor, Kind, Lookup};
 pub(crate) use merge::{Deletes, Merge};
@@ -14,6 +15,7 @@ pub(crate) use run::{
     Found, Graveyard, LevelCursor, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
     run_name,
 };
+pub(crate) use tree::TreeCursor;
 
 /// The number of a file; names are made of it, blocks are bound to it.
 pub(crate) type FileId = u64;

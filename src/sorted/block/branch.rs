@@ -69,6 +69,14 @@ impl BranchBuilder {
         (self.keys.get(..end).unwrap_or_default(), enough)
     }
 
+    /// The child, if there is just one.
+    pub(crate) fn only_child(&self) -> Option<Child> {
+        match self.children.as_slice() {
+            [only] => Some(only.child),
+            _ => None,
+        }
+    }
+
     /// Adds a child if the block then is no longer than `limit`. `key` is the child's first key,
     /// of which `enough` bytes set it apart from the last key of the child before.
     pub(crate) fn try_add(

@@ -137,6 +137,12 @@ impl Shape {
         }
     }
 
+    /// Whether there is anything but puts whose values follow their keys.
+    #[inline(always)]
+    pub(crate) fn has_kinds(&self) -> bool {
+        self.kinds_at != 0
+    }
+
     /// Fills in bytes 8..32 of a block.
     fn write(&self, block: &mut [u8]) {
         let Some(h) = block.first_chunk_mut::<HEADER>() else { return };
@@ -170,7 +176,8 @@ pub(crate) struct Block<'a> {
 struct Entry<'a> {
     suffix_len: usize,
     rest: &'a [u8],
-    value: &'a [u8],
+    /// Where the value begins and ends.
+    value: (usize, usize),
 }
 
 /// `bytes[from..to]`, or nothing if that is not there.
@@ -278,17 +285,14 @@ impl<'a> Block<'a> {
             len => (usize::from(len), start),
         };
         let value_at = at + suffix_len.saturating_sub(self.width());
-        Entry {
-            suffix_len,
-            rest: part(self.bytes, at, value_at),
-            value: part(self.bytes, value_at, end),
-        }
+        Entry { suffix_len, rest: part(self.bytes, at, value_at), value: (value_at, end) }
     }
 
     /// The value of entry `i`: bytes, nothing, or where they are, as its kind says.
     #[inline(always)]
     pub(crate) fn value(&self, i: usize) -> &'a [u8] {
-        self.entry(i).value
+        let (start, end) = self.entry(i).value;
+        part(self.bytes, start, end)
     }
 
     #[inline(always)]
@@ -301,9 +305,9 @@ impl<'a> Block<'a> {
     }
 
     /// Writes the key of entry `i` into `key`, which already begins with this block's prefix;
-    /// returns the entry's value.
+    /// returns where the entry's value begins and ends.
     #[inline(always)]
-    pub(crate) fn read_into(&self, i: usize, key: &mut Vec<u8>) -> &'a [u8] {
+    pub(crate) fn read_into(&self, i: usize, key: &mut Vec<u8>) -> (usize, usize) {
         let entry = self.entry(i);
         key.truncate(self.prefix_len());
         if self.shape.head_width == 4 {
@@ -321,12 +325,6 @@ impl<'a> Block<'a> {
     pub(crate) fn start_key(&self, key: &mut Vec<u8>) {
         key.clear();
         key.extend_from_slice(self.prefix());
-    }
-
-    /// Where entry `i` begins, for prefetching.
-    #[inline(always)]
-    pub(crate) fn entry_at(&self, i: usize) -> usize {
-        self.bounds(i).0
     }
 
     /// The child of entry `i`, in a branch. Implicit children are `unit_len` bytes each.

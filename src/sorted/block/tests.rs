@@ -73,7 +73,8 @@ fn use_up(block: &Block<'_>) -> usize {
     block.start_key(&mut key);
     let mut sum = 0;
     for i in 0..=block.count() {
-        sum += block.read_into(i, &mut key).len() + block.child(i, 64).len as usize;
+        block.read_into(i, &mut key);
+        sum += block.value(i).len() + block.child(i, 64).len as usize;
         sum += block.search(&key).0 + block.child_index(&key) + block.kind(i) as usize;
         assert!(key.len() <= MAX_BLOCK + usize::from(u16::MAX));
     }
@@ -92,7 +93,9 @@ proptest! {
         let mut key = Vec::new();
         block.start_key(&mut key);
         for (i, (k, (kind, value))) in kept.iter().enumerate() {
-            prop_assert_eq!(block.read_into(i, &mut key), value.as_slice());
+            let (start, end) = block.read_into(i, &mut key);
+            prop_assert_eq!(&bytes[start..end], value.as_slice());
+            prop_assert_eq!(block.value(i), value.as_slice());
             prop_assert_eq!(&&key, k);
             prop_assert_eq!(block.kind(i), *kind);
             prop_assert_eq!(block.search(k), (i, true));

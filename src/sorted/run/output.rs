@@ -1,0 +1,109 @@
+//! The file under construction: a buffer written in large aligned pieces.
+//!
+//! Writes are of 2 MiB at multiples of that, because then Linux keeps the file in 2 MiB pages of
+//! its cache and maps them as such, which makes every later read of the mapping cheaper.
+
+use crate::{
+    Result,
+    codec::Digest,
+    error::Error,
+    sorted::FileId,
+    vfs::{Access, File, Folder, SyncKind, write_all_at},
+};
+use std::sync::Arc;
+
+/// How much is written at once.
+const CHUNK: usize = 2 << 20;
+
+/// A file that is only appended to.
+pub(super) struct Output {
+    name: String,
+    file: Arc<dyn File>,
+    id: FileId,
+    /// What is written so far.
+    written: u64,
+    /// What comes next; always less than a chunk between calls.
+    buffer: Vec<u8>,
+    digest: Digest,
+}
+
+impl Output {
+    pub(super) fn create(folder: &dyn Folder, id: FileId, name: String) -> Result<Self> {
+        let file = folder
+            .open(&name, Access::CreateNew)
+            .map_err(|error| Error::io("create", &name, error))?;
+        let digest = Digest::default();
+        Ok(Self { name, file, id, written: 0, buffer: Vec::new(), digest })
+    }
+
+    /// The number of the file.
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Where the next byte will lie.
+    pub(super) fn len(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Appends zeros up to a multiple of `unit`, at most a chunk.
+    pub(super) fn align(&mut self, unit: usize) -> Result<()> {
+        let len = self.len();
+        let zeros = (len.next_multiple_of(unit as u64) - len) as usize;
+        self.buffer.resize(self.buffer.len() + zeros, 0);
+        self.write_chunks()
+    }
+
+    /// Appends what `write` appends to the buffer, and hands it that part once more to be sealed.
+    pub(super) fn append_with(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>),
+        seal: impl FnOnce(&mut [u8]),
+    ) -> Result<u64> {
+        let start = self.buffer.len();
+        write(&mut self.buffer);
+        let part = self.buffer.get_mut(start..).unwrap_or_default();
+        let len = part.len() as u64;
+        seal(part);
+        self.write_chunks()?;
+        Ok(len)
+    }
+
+    /// Appends `bytes`, of any length, without holding them twice.
+    pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = CHUNK - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            self.write_chunks()?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn write_chunks(&mut self) -> Result<()> {
+        while self.buffer.len() >= CHUNK {
+            self.write_first(CHUNK)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first `len` bytes of the buffer.
+    fn write_first(&mut self, len: usize) -> Result<()> {
+        let chunk = self.buffer.get(..len).unwrap_or_default();
+        write_all_at(&*self.file, chunk, self.written)
+            .map_err(|error| Error::io("write", &self.name, error))?;
+        self.digest.add(chunk);
+        self.file.start_writeback(self.written, len as u64);
+        self.written += len as u64;
+        self.buffer.drain(..len);
+        Ok(())
+    }
+
+    /// Writes the rest and makes the file durable; its length and digest.
+    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+        self.write_first(self.buffer.len())?;
+        self.file.sync(SyncKind::Full).map_err(|error| Error::io("sync", &self.name, error))?;
+        Ok((self.written, self.digest.finish()))
+    }
+}

@@ -1,0 +1,236 @@
+//! A cursor over a tree: one leaf at a time, the key rebuilt into a buffer at every step.
+
+use super::{Path, Step, Tree};
+use crate::{
+    Result, Value,
+    sorted::{
+        Cursor, Kind, RangeSet,
+        block::{Block, EntryKind, Shape},
+    },
+};
+use std::sync::Arc;
+
+/// How far ahead of an entry memory is asked for. The heads lie between what a scan reads of two
+/// blocks, which seems to lose the processor's own prefetching.
+const AHEAD: usize = 2048;
+
+/// A [`Cursor`] over any [`Tree`].
+pub(crate) struct TreeCursor<T: Tree> {
+    tree: Arc<T>,
+    path: Path,
+    /// The leaf the cursor is in; without one it is not valid.
+    leaf: Option<T::Held>,
+    shape: Shape,
+    index: usize,
+    key: Vec<u8>,
+    /// Where in the leaf the value lies.
+    value: (usize, usize),
+    /// The value, if it lies apart and was asked for.
+    far: Option<T::Held>,
+    ahead: T::Ahead,
+}
+
+impl<T: Tree> TreeCursor<T> {
+    pub(crate) fn new(tree: Arc<T>) -> Self {
+        Self {
+            tree,
+            path: Path::default(),
+            leaf: None,
+            shape: Shape::default(),
+            index: 0,
+            key: Vec::new(),
+            value: (0, 0),
+            far: None,
+            ahead: T::Ahead::default(),
+        }
+    }
+
+    /// Enters the leaf the path leads to.
+    fn enter(&mut self, step: Step) -> Result<()> {
+        self.leaf = None;
+        let leaf = self.tree.leaf(self.path.leaf(), step, &mut self.ahead)?;
+        let block = Block::trusted(self.tree.bytes(&leaf));
+        self.shape = block.shape();
+        block.start_key(&mut self.key);
+        self.leaf = Some(leaf);
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        Block::with_shape(&[], self.shape).count()
+    }
+
+    /// Reads the entry at `index`; beyond the leaf's entries there is none, and no place.
+    #[inline(always)]
+    fn read(&mut self, index: usize) {
+        self.far = None;
+        let Some(leaf) = self.leaf.as_ref().filter(|_| index < self.count()) else {
+            self.leaf = None;
+            return;
+        };
+        let block = Block::with_shape(self.tree.bytes(leaf), self.shape);
+        self.index = index;
+        self.value = block.read_into(index, &mut self.key);
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        if let Some(leaf) = &self.leaf {
+            self.tree.prefetch(leaf, at);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_leaf(&mut self) -> Result<()> {
+        self.leaf = None;
+        if self.path.next(&*self.tree)? {
+            self.enter(Step::Forward)?;
+            self.read(0);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn prev_leaf(&mut self) -> Result<()> {
+        self.leaf = None;
+        if self.path.prev(&*self.tree)? {
+            self.enter(Step::Backward)?;
+            self.read(self.count().saturating_sub(1));
+        }
+        Ok(())
+    }
+
+    /// Goes to the leaf for `key` and searches it; `None` in an empty tree.
+    fn search(&mut self, key: &[u8]) -> Result<Option<usize>> {
+        self.leaf = None;
+        let Some(root) = self.tree.root() else { return Ok(None) };
+        self.path.seek(&*self.tree, root, key)?;
+        self.enter(Step::Jump)?;
+        let block = self.leaf.as_ref().map(|leaf| Block::trusted(self.tree.bytes(leaf)));
+        Ok(block.map(|block| block.search(key).0))
+    }
+
+    fn entry_kind(&self) -> EntryKind {
+        let bytes = self.leaf.as_ref().map_or(&[][..], |leaf| self.tree.bytes(leaf));
+        Block::with_shape(bytes, self.shape).kind(self.index)
+    }
+
+    /// The bytes of the entry behind its key.
+    fn near(&self) -> &[u8] {
+        let bytes = self.leaf.as_ref().map_or(&[][..], |leaf| self.tree.bytes(leaf));
+        bytes.get(self.value.0..self.value.1).unwrap_or_default()
+    }
+
+    /// Fetches the value if it lies apart; whether it does.
+    fn fetch(&mut self) -> Result<bool> {
+        if !self.shape.has_kinds() || self.entry_kind() != EntryKind::Far {
+            return Ok(false);
+        }
+        if self.far.is_none() {
+            match self.tree.far(self.near()) {
+                Ok(far) => self.far = Some(far),
+                Err(error) => {
+                    self.leaf = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<T: Tree> Cursor for TreeCursor<T> {
+    fn seek_first(&mut self) -> Result<()> {
+        self.leaf = None;
+        let Some(root) = self.tree.root() else { return Ok(()) };
+        self.path.first(&*self.tree, root)?;
+        self.enter(Step::Jump)?;
+        self.read(0);
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.leaf = None;
+        let Some(root) = self.tree.root() else { return Ok(()) };
+        self.path.last(&*self.tree, root)?;
+        self.enter(Step::Jump)?;
+        self.read(self.count().saturating_sub(1));
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        match self.search(key)? {
+            Some(index) if index < self.count() => self.read(index),
+            Some(_) => self.next_leaf()?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        match self.search(key)? {
+            Some(0) => self.prev_leaf()?,
+            Some(index) => self.read(index - 1),
+            None => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let index = self.index + 1;
+        if index >= self.count() {
+            return self.next_leaf();
+        }
+        self.read(index);
+        self.prefetch(self.value.1 + AHEAD);
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        let Some(index) = self.index.checked_sub(1) else { return self.prev_leaf() };
+        self.read(index);
+        self.prefetch(self.value.0.wrapping_sub(AHEAD));
+        Ok(())
+    }
+
+    #[inline]
+    fn valid(&self) -> bool {
+        self.leaf.is_some()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        if self.shape.has_kinds() && self.entry_kind() == EntryKind::Delete {
+            return Kind::Delete;
+        }
+        Kind::Put
+    }
+
+    #[inline]
+    fn value(&mut self) -> Result<&[u8]> {
+        if self.fetch()? {
+            return Ok(self.far.as_ref().map_or(&[], |far| self.tree.bytes(far)));
+        }
+        Ok(self.near())
+    }
+
+    fn pinned_value(&mut self) -> Result<Value> {
+        let held = if self.fetch()? { &self.far } else { &self.leaf };
+        let far = self.far.as_ref().map(|far| self.tree.bytes(far));
+        let bytes = far.unwrap_or_else(|| self.near());
+        Ok(held.as_ref().map_or(Value::copied(&[]), |held| self.tree.pin(held, bytes)))
+    }
+
+    fn range_deletes(&self) -> &RangeSet {
+        self.tree.range_deletes()
+    }
+}
