@@ -3,10 +3,11 @@
 
 mod cache;
 mod codec;
+mod db;
 mod error;
 pub mod key;
 mod log;
-mod lsm;
+pub mod lsm;
 mod manifest;
 mod memtable;
 mod sorted;
@@ -17,4 +18,10 @@ pub mod vfs;
 pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use lsm::{Lsm, LsmOptions};
+pub use db::{Builder, Db, DbStats, Progress, ReadPath};
+pub use error::{Error, ErrorKind, Result};
+pub use table::{
+    Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Side, Snapshot, Table, TableAt,
+    TableStats, WorkStats,
+};
 pub use value::Value;

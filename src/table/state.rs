@@ -213,6 +213,14 @@ impl TableState {
         }
     }
 
+    /// Puts `fresh` in the place of an active memtable that is empty.
+    pub(crate) fn replace_active(&self, fresh: Arc<Memtable>) {
+        let _changing = self.views.lock();
+        let old = self.view.load();
+        let (sealed, settled) = (old.sealed.clone(), old.settled.clone());
+        self.view.store(Arc::new(View { active: fresh, sealed, settled }));
+    }
+
     /// Seals the active memtable and puts `fresh` in its place. The caller holds the commit lock.
     pub(crate) fn rotate(&self, fresh: Arc<Memtable>, upto: u64, log_end: Position) {
         let _changing = self.views.lock();

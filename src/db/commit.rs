@@ -1,0 +1,300 @@
+//! The write path: one short lock, one append, one insert; then, if asked for, one sync.
+//!
+//! ```text
+//!   outside the lock   check limits, hash keys, checksum the record
+//!   under `commit`     find room -> append to the log -> insert into memtables -> publish `visible`
+//!   outside again      ride or drive a sync of the log, if the commit is to survive power loss
+//! ```
+//!
+//! Under the lock nothing waits: when a memtable is full a fresh one takes its place, and when too
+//! many are full the writer lets go of the lock before it waits (or, without threads, works).
+
+use super::{
+    Handle,
+    shared::{Commit, Shared, Writing},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    codec::key_hash,
+    log::{Position, payload_crc},
+    memtable::Memtable,
+    sorted::Kind,
+    table::{Batch, Durability, Op, TableId, TableState, span_of},
+};
+use parking_lot::MutexGuard;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Full memtables a table may have before its writers wait.
+const SEALED_MAX: usize = 2;
+/// How long a writer sleeps at most before it looks for room again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a commit needs in one table's memtable.
+struct Need<'a> {
+    table: &'a Arc<TableState>,
+    entries: usize,
+    bytes: usize,
+}
+
+impl Shared {
+    /// Commits one operation.
+    pub(super) fn write_one(
+        &self,
+        table: &Arc<TableState>,
+        op: Op<'_>,
+        durability: Option<Durability>,
+    ) -> Result<()> {
+        let writing = self.writing()?;
+        op.check()?;
+        let head = op.head(table.id());
+        let parts = op.log_parts(&head);
+        let crc = payload_crc(&parts);
+        let hash = op.hash();
+        self.keep_pace(op.bytes())?;
+        let need = Need { table, entries: 1, bytes: op.bytes() };
+        let mut commit = self.lock_with_room(writing, &[need])?;
+        let seq = commit.seq + 1;
+        let end = commit.appender.append(seq, 1, crc, &parts)?;
+        commit.insert(table.id(), op, hash, seq);
+        self.publish_writes(commit, seq, op.bytes());
+        self.make_durable(writing, end, durability)
+    }
+
+    /// Commits all of a batch, or nothing.
+    pub(super) fn write_batch(&self, batch: &Batch, durability: Option<Durability>) -> Result<()> {
+        let writing = self.writing()?;
+        let needs = needs(batch);
+        let bytes = needs.iter().map(|need| need.bytes).sum();
+        let parts = [batch.payload()];
+        let crc = payload_crc(&parts);
+        self.keep_pace(bytes)?;
+        let mut commit = self.lock_with_room(writing, &needs)?;
+        let first = commit.seq + 1;
+        let end = commit.appender.append(first, batch.len() as u32, crc, &parts)?;
+        let mut seq = commit.seq;
+        for (table, hash, op) in batch.ops() {
+            seq += 1;
+            if let Some(table) = batch.tables().get(table) {
+                commit.insert(table.id(), op, hash, seq);
+            }
+        }
+        self.publish_writes(commit, seq, bytes);
+        self.make_durable(writing, end, durability)
+    }
+
+    /// Shows what was inserted to readers and lets the next writer in.
+    #[inline]
+    fn publish_writes(&self, mut commit: MutexGuard<'_, Commit>, seq: u64, bytes: usize) {
+        commit.seq = seq;
+        self.visible.publish(seq);
+        commit.unaudited += bytes;
+        if commit.unaudited >= self.audit_bytes() {
+            commit.unaudited = 0;
+            self.audit(&mut commit);
+        }
+    }
+
+    /// Waits until the commit that ended at `end` survives what it was asked to survive.
+    #[inline]
+    fn make_durable(
+        &self,
+        writing: &Writing,
+        end: Position,
+        durability: Option<Durability>,
+    ) -> Result<()> {
+        match durability.unwrap_or(self.options.durability) {
+            Durability::Process => Ok(()),
+            Durability::PowerLoss => writing.log.sync_to(end),
+        }
+    }
+
+    /// Makes every commit so far survive a power cut.
+    pub(super) fn sync(&self) -> Result<()> {
+        let writing = self.writing()?;
+        let end = writing.commit.lock().appender.end();
+        writing.log.sync_to(end)
+    }
+
+    /// Slows the writer of `bytes` if background work lags behind.
+    #[inline]
+    fn keep_pace(&self, bytes: usize) -> Result<()> {
+        if self.pace.is_easy() { Ok(()) } else { self.slow_down(bytes) }
+    }
+
+    #[cold]
+    fn slow_down(&self, bytes: usize) -> Result<()> {
+        if self.options.threads == 0 {
+            return self.work_off_pressure();
+        }
+        if let Some(delay) = self.pace.delay(bytes, Instant::now()) {
+            std::thread::sleep(delay);
+            self.pace.note_delay(delay);
+        }
+        while self.pace.pressure() >= 1.0 {
+            let start = Instant::now();
+            let waited = self.signals.wait_for_room(self.signals.finished(), LOOK_AGAIN);
+            self.pace.note_wait(start.elapsed());
+            waited?;
+        }
+        Ok(())
+    }
+
+    /// The commit lock, once every memtable has room for what is needed of it.
+    fn lock_with_room<'a>(
+        &self,
+        writing: &'a Writing,
+        needs: &[Need<'_>],
+    ) -> Result<MutexGuard<'a, Commit>> {
+        loop {
+            let mut commit = writing.commit.lock();
+            if let Some(error) = writing.log.poisoned() {
+                return Err(error);
+            }
+            let mut short = None;
+            for need in needs {
+                if !commit.has_room(need)? {
+                    short = Some(need);
+                    break;
+                }
+            }
+            let Some(need) = short else { return Ok(commit) };
+            if need.table.view().sealed.len() < SEALED_MAX {
+                let least = capacity_for(need)?;
+                self.seal(&mut commit, need.table, least);
+                continue;
+            }
+            drop(commit);
+            self.wait_for_room(need.table)?;
+        }
+    }
+
+    /// Puts a fresh memtable with room for at least `least` bytes in the place of the active one.
+    pub(super) fn seal(&self, commit: &mut Commit, table: &Arc<TableState>, least: usize) {
+        let capacity = self.options.memtable_capacity().max(least);
+        let (fresh, writer) = Memtable::new(capacity);
+        if table.view().active.is_empty() {
+            // Nothing to seal: it was only too small for a large batch.
+            table.replace_active(fresh);
+        } else {
+            table.rotate(fresh, commit.seq, commit.appender.end());
+        }
+        commit.writers.set(table.id(), writer);
+        self.signals.ask();
+    }
+
+    /// Too many memtables are full: waits for one to be absorbed, or does it itself.
+    #[cold]
+    fn wait_for_room(&self, table: &Arc<TableState>) -> Result<()> {
+        if self.options.threads == 0 {
+            return self.absorb(table).map(|_| ());
+        }
+        let start = Instant::now();
+        let seen = self.signals.finished();
+        if table.view().sealed.len() < SEALED_MAX {
+            return Ok(());
+        }
+        self.signals.ask();
+        let waited = self.signals.wait_for_room(seen, LOOK_AGAIN);
+        self.pace.note_wait(start.elapsed());
+        waited
+    }
+
+    /// How many bytes are written between two looks at the budgets.
+    fn audit_bytes(&self) -> usize {
+        (self.options.memtable_capacity() / 16).clamp(1 << 10, 1 << 20)
+    }
+
+    /// Keeps memtables of all tables within the memory budget, and the log within its own: seals
+    /// the largest memtable, or the one that holds on to the oldest part of the log.
+    fn audit(&self, commit: &mut Commit) {
+        let Some(writing) = &self.writing else { return };
+        let tables = self.tables.read();
+        let active = |table: &&Arc<TableState>| table.view().active.bytes();
+        let total: usize = tables.values().map(|table| active(&table)).sum();
+        let can_seal = |table: &&Arc<TableState>| {
+            let view = table.view();
+            view.sealed.len() < SEALED_MAX && !view.active.is_empty()
+        };
+        let victim = if total > self.options.memory / 2 {
+            tables.values().filter(can_seal).max_by_key(active).cloned()
+        } else if writing.log.bytes() > self.options.log_bytes {
+            let oldest = |table: &&Arc<TableState>| table.first_unsettled();
+            let pinning = tables.values().filter(|table| oldest(table).is_some());
+            pinning.min_by_key(oldest).filter(can_seal).cloned()
+        } else {
+            None
+        };
+        drop(tables);
+        if let Some(table) = victim {
+            self.seal(commit, &table, 0);
+        }
+    }
+}
+
+impl Commit {
+    /// Inserts an operation for which there is room.
+    #[inline]
+    pub(super) fn insert(&mut self, table: TableId, op: Op<'_>, hash: u64, seq: u64) {
+        let Some(writer) = self.writers.get(table) else { return };
+        match op {
+            Op::Put { key, value } => writer.insert(key, hash, seq, Kind::Put, value),
+            Op::Delete { key } => writer.insert(key, hash, seq, Kind::Delete, &[]),
+            Op::DeleteRange { start, end } => writer.delete_range(span_of(start, end), seq),
+        }
+    }
+
+    #[inline]
+    fn has_room(&mut self, need: &Need<'_>) -> Result<bool> {
+        match self.writers.get(need.table.id()) {
+            Some(writer) => Ok(writer.has_room(need.entries, need.bytes)),
+            None => {
+                let message = format!("table {:?} was dropped", need.table.name());
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+        }
+    }
+}
+
+/// How large a memtable has to be to take what is needed of it.
+fn capacity_for(need: &Need<'_>) -> Result<usize> {
+    Memtable::capacity_for(need.entries, need.bytes).ok_or_else(|| {
+        let message = format!(
+            "{} operations with {} bytes are too much for one batch: commit it in parts",
+            need.entries, need.bytes
+        );
+        Error::new(ErrorKind::Limit, message)
+    })
+}
+
+/// What a batch needs of each of its tables.
+fn needs(batch: &Batch) -> Vec<Need<'_>> {
+    let new = |table| Need { table, entries: 0, bytes: 0 };
+    let mut needs: Vec<Need<'_>> = batch.tables().iter().map(new).collect();
+    for (table, _, op) in batch.ops() {
+        if let Some(need) = needs.get_mut(table) {
+            need.entries += 1;
+            need.bytes += op.bytes();
+        }
+    }
+    needs
+}
+
+impl Op<'_> {
+    /// The hash of its key, for the memtable.
+    #[inline]
+    pub(super) fn hash(self) -> u64 {
+        match self {
+            Op::Put { key, .. } | Op::Delete { key } => key_hash(key),
+            Op::DeleteRange { .. } => 0,
+        }
+    }
+}
+
+impl Handle {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}

@@ -1,0 +1,377 @@
+//! Opening: read the manifest, replay the log, be where we were.
+//!
+//! The bytes of a log that a killed process left may be in the page cache only, and a sync that
+//! failed before the crash may have marked them clean. So they are not trusted to become durable:
+//!
+//! ```text
+//!   1  read the manifest; remove orphans
+//!   2  copy what the old log still holds into a new log, sync it
+//!   3  manifest edit: the log starts there          (until here a crash changes nothing)
+//!   4  replay the new log into memtables, absorbing as they fill
+//!   5  remove the old log
+//! ```
+//!
+//! The work is bounded by the log, whatever the size of the data.
+
+use super::{
+    Builder, Db, catalogue,
+    pace::Pace,
+    shared::{Commit, Shared, Tables, Writers, Writing, access, instance_id},
+    signals::Signals,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    cache::BlockCache,
+    log::{Appender, Log, LogOptions, Record, payload_crc, replay},
+    manifest::{Edit, Manifest, State},
+    memtable::Memtable,
+    sorted::{FileId, Graveyard, RunAccess},
+    table::{FileIds, Op, TableId, TableState, Visible, read_ops},
+    vfs::Folder,
+};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// The size of a new database's first log segment.
+const FIRST_SEGMENT: u64 = 1 << 20;
+/// How often a reader starts over because a writer changed files under it.
+const READER_TRIES: usize = 20;
+
+impl Db {
+    pub(super) fn open_writer(options: Builder, folder: Arc<dyn Folder>) -> Result<Db> {
+        let locked = folder.lock().map_err(|e| Error::io("lock the folder", "lock", e))?;
+        let lock = locked.ok_or_else(|| {
+            let message = "the database is open in another process, or elsewhere in this one: \
+                           close it there, or open it with open_read_only";
+            Error::new(ErrorKind::Locked, message)
+        })?;
+        let (mut manifest, state) = open_manifest(&options, &folder)?;
+        let files = remove_orphans(&*folder, &state)?;
+        let parts = Parts::open(&options, &folder, &state)?;
+        let (log, appender, last_seq) = rehome(&options, &folder, &mut manifest)?;
+        let state = manifest.state().clone();
+        let commit = Commit { seq: last_seq, appender, writers: Writers::default(), unaudited: 0 };
+        let writing = Writing {
+            commit: Mutex::new(commit),
+            manifest: Mutex::new(manifest),
+            log,
+            _lock: lock,
+        };
+        let shared = parts.into_shared(options, folder.clone(), files, Some(writing));
+        let last_seq = shared.replay_into_memtables(&state, last_seq)?;
+        shared.visible.publish(last_seq);
+        if let Some(writing) = &shared.writing {
+            writing.log.remove_below(state.log_start)?;
+        }
+        shared.measure_pressure();
+        Ok(Db::start(shared))
+    }
+
+    pub(super) fn open_reader(options: Builder, folder: Arc<dyn Folder>) -> Result<Db> {
+        let mut tries = 0;
+        loop {
+            match read_once(&options, &folder) {
+                // A writer may remove files between our reading of the manifest and of the files.
+                Err(error) if tries < READER_TRIES && may_have_moved(&folder, &error) => tries += 1,
+                Ok(Some(db)) => return Ok(db),
+                Ok(None) if tries < READER_TRIES => tries += 1,
+                Ok(None) => {
+                    let message = "the writer keeps changing the database faster than it is read";
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The parts of a database that do not depend on the log.
+struct Parts {
+    visible: Arc<Visible>,
+    views: Arc<Mutex<()>>,
+    tables: Tables,
+    cache: Arc<BlockCache>,
+}
+
+impl Parts {
+    fn open(options: &Builder, folder: &Arc<dyn Folder>, state: &State) -> Result<Self> {
+        let cache = Arc::new(BlockCache::new(options.cache_bytes()));
+        let bytes = |table: &crate::manifest::TableRecord| -> u64 {
+            table.runs.iter().map(|file| file.bytes).sum()
+        };
+        let access: RunAccess = access(options, state.tables.values().map(bytes).sum(), &cache);
+        let visible = Arc::new(Visible::default());
+        let views = Arc::new(Mutex::new(()));
+        let mut tables = Tables::new();
+        for record in state.tables.values() {
+            let (engine, home) = catalogue::open_home(&**folder, record, &access)?;
+            let (active, _) = Memtable::new(options.memtable_capacity());
+            let (views, visible) = (views.clone(), visible.clone());
+            let name = record.name.as_str();
+            let table = TableState::new(record.id, engine, name, home, active, views, visible);
+            tables.insert(record.id, Arc::new(table));
+        }
+        Ok(Self { visible, views, tables, cache })
+    }
+
+    fn into_shared(
+        self,
+        options: Builder,
+        folder: Arc<dyn Folder>,
+        files: FileIds,
+        writing: Option<Writing>,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            id: instance_id(),
+            options,
+            folder,
+            visible: self.visible,
+            views: self.views,
+            tables: RwLock::new(self.tables),
+            files: Arc::new(files),
+            graveyard: Graveyard::new(),
+            cache: self.cache,
+            signals: Signals::default(),
+            pace: Pace::default(),
+            closing: AtomicBool::new(false),
+            catalogue: Mutex::new(()),
+            writing,
+        })
+    }
+}
+
+fn open_manifest(options: &Builder, folder: &Arc<dyn Folder>) -> Result<(Manifest, State)> {
+    match Manifest::open(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound && options.create => {
+            Manifest::create(folder, random_id())
+        }
+        opened => opened,
+    }
+}
+
+/// A number that no other database has.
+pub(super) fn random_id() -> u128 {
+    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
+    (half() << 64) | half()
+}
+
+/// Removes runs that no manifest edit ever published; says which number the next file gets.
+fn remove_orphans(folder: &dyn Folder, state: &State) -> Result<FileIds> {
+    let names = folder.list().map_err(|e| Error::io("list the folder", "", e))?;
+    let mut next = state.next_file;
+    for name in names {
+        let Some(file) = file_number(&name, ".run") else { continue };
+        next = next.max(file.saturating_add(1));
+        if !state.is_live(file) {
+            folder.remove(&name).map_err(|e| Error::io("remove a leftover", &name, e))?;
+        }
+    }
+    Ok(FileIds::starting_at(next))
+}
+
+fn file_number(name: &str, suffix: &str) -> Option<FileId> {
+    name.strip_suffix(suffix)?.parse().ok()
+}
+
+/// Copies what the old log still holds into a new one and makes the manifest start there. Returns
+/// the new log and the last sequence number given out.
+fn rehome(
+    options: &Builder,
+    folder: &Arc<dyn Folder>,
+    manifest: &mut Manifest,
+) -> Result<(Arc<Log>, Appender, u64)> {
+    let state = manifest.state().clone();
+    let first = next_segment(&**folder)?.max(state.log_start + 1);
+    let log_options = LogOptions {
+        segment_bytes: options.segment_bytes,
+        first_segment_bytes: FIRST_SEGMENT.min(options.segment_bytes),
+        mapped: options.mapped_log,
+    };
+    let (log, mut appender) = Log::start(folder.clone(), state.db_id, first, log_options)?;
+    let mut last = state.last_seq;
+    replay(&**folder, state.db_id, state.log_start, &mut |record| {
+        last = last.max(last_seq_of(&record));
+        if !has_unsettled(&state, &record) {
+            return Ok(());
+        }
+        let parts = [record.payload];
+        appender.append(record.first_seq, record.count, payload_crc(&parts), &parts)?;
+        Ok(())
+    })?;
+    log.sync_to(appender.end())?;
+    manifest.commit(&[Edit::SetLogStart(first), Edit::SetLastSeq(last)])?;
+    Ok((log, appender, last))
+}
+
+fn last_seq_of(record: &Record<'_>) -> u64 {
+    record.first_seq.saturating_add(u64::from(record.count)).saturating_sub(1)
+}
+
+/// A number greater than that of every log segment in the folder.
+fn next_segment(folder: &dyn Folder) -> Result<u64> {
+    let names = folder.list().map_err(|e| Error::io("list the folder", "", e))?;
+    let ids = names.iter().filter_map(|name| file_number(name, ".log"));
+    Ok(ids.max().map_or(1, |id| id.saturating_add(1)))
+}
+
+/// Whether any operation of the record is not in a file yet.
+fn has_unsettled(state: &State, record: &Record<'_>) -> bool {
+    let mut seqs = record.first_seq..;
+    read_ops(record.payload).any(|op| {
+        let seq = seqs.next().unwrap_or(u64::MAX);
+        match op {
+            Some((table, _)) => state.table(table).is_some_and(|table| table.settled < seq),
+            // Not to be lost without a word: the replay reports it.
+            None => true,
+        }
+    })
+}
+
+/// Shows each operation of a record that is not in a file yet.
+fn each_unsettled(
+    settled: &HashMap<TableId, u64>,
+    record: &Record<'_>,
+    visit: &mut dyn FnMut(TableId, u64, Op<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut seq = record.first_seq;
+    for op in read_ops(record.payload) {
+        let Some((table, op)) = op else {
+            let message = format!("the record of operation {seq} does not decode");
+            return Err(Error::corrupt("log", 0, message));
+        };
+        if settled.get(&table).is_some_and(|&settled| settled < seq) {
+            visit(table, seq, op)?;
+        }
+        seq = seq.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn settled_marks(state: &State) -> HashMap<TableId, u64> {
+    state.tables.values().map(|table| (table.id, table.settled)).collect()
+}
+
+impl Shared {
+    /// Fills the memtables from the log, absorbing those that are full.
+    fn replay_into_memtables(self: &Arc<Self>, state: &State, last_seq: u64) -> Result<u64> {
+        let writing = self.writing()?;
+        for table in self.table_list() {
+            let (active, writer) = Memtable::new(self.options.memtable_capacity());
+            table.replace_active(active);
+            writing.commit.lock().writers.set(table.id(), writer);
+        }
+        let settled = settled_marks(state);
+        let mut last = last_seq;
+        replay(&*self.folder, state.db_id, state.log_start, &mut |record| {
+            last = last.max(last_seq_of(&record));
+            each_unsettled(&settled, &record, &mut |table, seq, op| {
+                self.replay_one(table, seq, op, last)
+            })
+        })?;
+        Ok(last)
+    }
+
+    fn replay_one(&self, table: TableId, seq: u64, op: Op<'_>, last: u64) -> Result<()> {
+        let Some(table) = self.tables.read().get(&table).cloned() else { return Ok(()) };
+        let writing = self.writing()?;
+        let mut commit = writing.commit.lock();
+        let room = |commit: &mut Commit| {
+            commit.writers.get(table.id()).is_some_and(|writer| writer.has_room(1, op.bytes()))
+        };
+        if !room(&mut commit) {
+            // A record's operations share its fate: what is absorbed now was in the synced new log.
+            commit.seq = seq - 1;
+            self.visible.publish(last);
+            let least = Memtable::capacity_for(1, op.bytes()).unwrap_or(usize::MAX);
+            self.seal(&mut commit, &table, least);
+            drop(commit);
+            self.absorb(&table)?;
+            commit = writing.commit.lock();
+            commit.seq = last;
+        }
+        commit.insert(table.id(), op, op.hash(), seq);
+        Ok(())
+    }
+}
+
+/// Reads the database as its files say at this moment; `None` if a writer changed them meanwhile.
+fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> {
+    let state = Manifest::load(&**folder)?;
+    let parts = Parts::open(options, folder, &state)?;
+    let last_seq = fill_reader(&parts.tables, &**folder, &state)?;
+    if Manifest::load(&**folder)? != state {
+        return Ok(None);
+    }
+    parts.visible.publish(last_seq);
+    let files = FileIds::starting_at(state.next_file);
+    let shared = parts.into_shared(options.clone(), folder.clone(), files, None);
+    Ok(Some(Db::start(shared)))
+}
+
+/// Replays the log into memtables that grow as needed. Bounded by the log's size.
+fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u64> {
+    let settled = settled_marks(state);
+    let mut needs: HashMap<TableId, (usize, usize)> = HashMap::new();
+    replay(folder, state.db_id, state.log_start, &mut |record| {
+        each_unsettled(&settled, &record, &mut |table, _, op| {
+            let need = needs.entry(table).or_default();
+            *need = (need.0 + 1, need.1 + op.bytes());
+            Ok(())
+        })
+    })?;
+    let mut writers = HashMap::new();
+    for (id, (entries, bytes)) in needs {
+        let Some(table) = tables.get(&id) else { continue };
+        // A writer may append between the two passes: what finds no room is not committed for us.
+        let capacity = Memtable::capacity_for(entries, bytes).ok_or_else(|| {
+            Error::new(ErrorKind::Limit, "the log holds too much for one memtable: open to write")
+        })?;
+        let (active, writer) = Memtable::new(capacity);
+        table.replace_active(active);
+        writers.insert(id, writer);
+    }
+    let (mut last, mut full) = (state.last_seq, false);
+    replay(folder, state.db_id, state.log_start, &mut |record| {
+        if full {
+            return Ok(());
+        }
+        each_unsettled(&settled, &record, &mut |table, seq, op| {
+            let writer = writers.get_mut(&table);
+            match writer.filter(|writer| writer.has_room(1, op.bytes())) {
+                Some(writer) => insert(writer, op, seq),
+                None => full = true,
+            }
+            Ok(())
+        })?;
+        if !full {
+            last = last.max(last_seq_of(&record));
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+fn insert(writer: &mut crate::memtable::MemtableWriter, op: Op<'_>, seq: u64) {
+    use crate::{sorted::Kind, table::span_of};
+    match op {
+        Op::Put { key, value } => writer.insert(key, op.hash(), seq, Kind::Put, value),
+        Op::Delete { key } => writer.insert(key, op.hash(), seq, Kind::Delete, &[]),
+        Op::DeleteRange { start, end } => writer.delete_range(span_of(start, end), seq),
+    }
+}
+
+/// Whether an error while reading can come from a writer that removed files meanwhile.
+fn may_have_moved(folder: &Arc<dyn Folder>, error: &Error) -> bool {
+    let gone = match error.kind() {
+        ErrorKind::Io => std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound),
+        ErrorKind::Corrupt => true,
+        _ => false,
+    };
+    gone && Manifest::load(&**folder).is_ok()
+}

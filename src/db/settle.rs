@@ -1,0 +1,244 @@
+//! From memory to files: absorbing memtables, running jobs, and publishing what they made.
+//!
+//! What is on disk at every instant of a flush:
+//!
+//! ```text
+//!   1  run written, synced               an orphan: the next open removes it
+//!   2  folder synced                     its name survives, still an orphan
+//!   3  log synced past the memtable      the files never lead the log
+//!   4  manifest edit synced              published: the run counts, the memtable's log does not
+//!   5  view swapped                      readers see it
+//!   6  log segments removed              nobody needs them
+//! ```
+
+use super::shared::{Shared, Writing};
+use crate::{
+    Error, Result,
+    manifest::Edit,
+    sorted::{Cursor, Deletes, Merge, Run, run_name},
+    table::{Change, Job, Sealed, Shop, Staged, TableState},
+};
+use bytes::Bytes;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+/// Memtables that a change makes superfluous.
+#[derive(Default)]
+struct Absorbed {
+    sealed: Vec<Sealed>,
+    /// Everything up to here is settled.
+    upto: Option<u64>,
+}
+
+impl Shared {
+    /// Turns the table's full memtables into files; says whether there were any.
+    pub(super) fn absorb(&self, table: &Arc<TableState>) -> Result<bool> {
+        let _absorbing = table.absorbing.lock();
+        self.absorb_sealed(table)
+    }
+
+    /// [`Shared::absorb`], unless somebody else is at it.
+    pub(super) fn try_absorb(&self, table: &Arc<TableState>) -> Result<bool> {
+        match table.absorbing.try_lock() {
+            Some(_absorbing) => self.absorb_sealed(table),
+            None => Ok(false),
+        }
+    }
+
+    /// The caller holds the table's `absorbing` lock.
+    fn absorb_sealed(&self, table: &Arc<TableState>) -> Result<bool> {
+        let writing = self.writing()?;
+        let sealed = table.view().sealed.clone();
+        let Some(newest) = sealed.first() else { return Ok(false) };
+        let start = Instant::now();
+        let cursors = sealed.iter().map(|sealed| sealed.memtable.cursor(u64::MAX)).collect();
+        let mut input = Merge::new(cursors, Deletes::Keep);
+        input.seek_first()?;
+        let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes() as u64).sum();
+        let shop = self.shop(Arc::new(|| Ok(())));
+        let change = table.home().absorb(&mut input, &shop)?;
+        let log_end = newest.log_end;
+        let absorbed = Absorbed { upto: Some(newest.upto), sealed: sealed.clone() };
+        self.secure(&change, |_| writing.log.sync_to(log_end))?;
+        self.publish(table, change, &absorbed)?;
+        self.pace.absorbed(bytes, start.elapsed());
+        Ok(true)
+    }
+
+    /// Runs a job of the table's home.
+    pub(super) fn run_job(
+        &self,
+        table: &Arc<TableState>,
+        job: &mut dyn Job,
+        shop: &Shop,
+    ) -> Result<()> {
+        let change = job.run(shop)?;
+        self.secure(&change, |_| Ok(()))?;
+        self.publish(table, change, &Absorbed::default())
+    }
+
+    /// The next job of the table's home, run to its end; says whether there was one.
+    pub(super) fn work_on(&self, table: &Arc<TableState>, idle: bool, shop: &Shop) -> Result<bool> {
+        if table.is_dropped() || table.working.swap(true, Ordering::AcqRel) {
+            return Ok(false);
+        }
+        let result = match table.home().next_job(idle) {
+            Some(mut job) => self.run_job(table, &mut *job, shop).map(|()| true),
+            None => Ok(false),
+        };
+        table.working.store(false, Ordering::Release);
+        result
+    }
+
+    /// Bulk-loads sorted entries.
+    ///
+    /// They take their place in time at the moment the active memtable is sealed: what is in
+    /// memtables by then is absorbed first, and lies below them; what is written later lies above.
+    pub(super) fn ingest(
+        self: &Arc<Self>,
+        table: &Arc<TableState>,
+        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
+    ) -> Result<u64> {
+        let writing = self.writing()?;
+        let shop = self.shop(self.breath());
+        let change = table.home().ingest(entries, &shop)?;
+        let count = change.added.iter().map(|(_, run)| run.meta().entries).sum();
+        self.secure(&change, |_| Ok(()))?;
+        let _absorbing = table.absorbing.lock();
+        let sealed = self.seal_if_filled(writing, table);
+        if let Err(error) = sealed.and_then(|()| self.absorb_sealed(table)) {
+            self.discard(&change);
+            return Err(error);
+        }
+        self.publish(table, change, &Absorbed::default())?;
+        Ok(count)
+    }
+
+    /// Writes everything in the table's memtables into files.
+    pub(super) fn flush(&self, table: &Arc<TableState>) -> Result<()> {
+        let writing = self.writing()?;
+        let _absorbing = table.absorbing.lock();
+        self.seal_if_filled(writing, table)?;
+        self.absorb_sealed(table).map(|_| ())
+    }
+
+    fn seal_if_filled(&self, writing: &Writing, table: &Arc<TableState>) -> Result<()> {
+        let mut commit = writing.commit.lock();
+        if let Some(error) = writing.log.poisoned() {
+            return Err(error);
+        }
+        if !table.view().active.is_empty() && !table.is_dropped() {
+            self.seal(&mut commit, table, 0);
+        }
+        Ok(())
+    }
+
+    /// Makes a change's files durable, names included, and whatever `more` does; discards them if
+    /// that fails.
+    fn secure(&self, change: &Change, more: impl FnOnce(&Change) -> Result<()>) -> Result<()> {
+        let named = if change.added.is_empty() {
+            Ok(())
+        } else {
+            self.folder.sync().map_err(|e| Error::io("sync the folder", "", e))
+        };
+        let result = named.and_then(|()| more(change));
+        if result.is_err() {
+            self.discard(change);
+        }
+        result
+    }
+
+    /// Publishes a change in one manifest edit, then shows it to readers.
+    fn publish(&self, table: &Arc<TableState>, change: Change, absorbed: &Absorbed) -> Result<()> {
+        let writing = self.writing()?;
+        let mut manifest = writing.manifest.lock();
+        if table.is_dropped() {
+            self.discard(&change);
+            return Ok(());
+        }
+        let fresh: Vec<Arc<Run>> = change.added.iter().map(|(_, run)| run.clone()).collect();
+        let staged = table.home().stage(change);
+        let log_start = self.log_start(writing, table, absorbed);
+        let mut edits = edits(table, &staged);
+        edits.push(Edit::SetNextFile(self.files.next()));
+        edits.push(Edit::SetLogStart(log_start.max(manifest.state().log_start)));
+        if let Some(seq) = absorbed.upto {
+            edits.push(Edit::SetSettled { table: table.id(), seq });
+        }
+        if let Err(error) = manifest.commit(&edits) {
+            // An edit that may have reached the disk may name these files: the next open knows.
+            if !manifest.in_doubt() {
+                remove_runs(self, &fresh);
+            }
+            return Err(error);
+        }
+        table.home().adopt(&staged);
+        table.settle(staged.next, &absorbed.sealed);
+        staged.retired.iter().for_each(|run| run.retire(&self.graveyard));
+        drop(manifest);
+        self.measure_pressure();
+        // A segment that cannot be unlinked now is skipped, and unlinked, by the next open.
+        let _ = writing.log.remove_below(log_start);
+        Ok(())
+    }
+
+    /// The first log segment still needed once `absorbed` is published.
+    fn log_start(&self, writing: &Writing, of: &Arc<TableState>, absorbed: &Absorbed) -> u64 {
+        // Read before the tables are looked at: what is committed meanwhile is newer.
+        let committed = self.visible.get();
+        let first = |table: &Arc<TableState>| {
+            if !Arc::ptr_eq(table, of) {
+                return table.first_unsettled();
+            }
+            let view = table.view();
+            let left = view.sealed.len().saturating_sub(absorbed.sealed.len());
+            let kept = view.sealed.iter().take(left).rev().map(|sealed| &sealed.memtable);
+            kept.chain([&view.active]).find_map(|memtable| memtable.first_seq())
+        };
+        let needed = self.tables.read().values().filter_map(first).min();
+        writing.log.first_needed(needed.unwrap_or(committed + 1).min(committed + 1))
+    }
+
+    /// Removes files that will never be published.
+    fn discard(&self, change: &Change) {
+        let runs: Vec<Arc<Run>> = change.added.iter().map(|(_, run)| run.clone()).collect();
+        remove_runs(self, &runs);
+    }
+
+    /// Tells writers how far background work lags behind.
+    pub(super) fn measure_pressure(&self) {
+        let pressure = |table: &Arc<TableState>| table.home().pressure();
+        let worst = self.tables.read().values().map(pressure).fold(0.0, f64::max);
+        self.pace.set_pressure(worst);
+    }
+
+    /// Unlinks files that nobody reads any more.
+    pub(super) fn bury(&self) -> bool {
+        let dead = self.graveyard.take();
+        for &file in &dead {
+            self.cache.forget(file);
+            // What cannot be unlinked now is an orphan that the next open removes.
+            let _ = self.folder.remove(&run_name(file));
+        }
+        !dead.is_empty()
+    }
+}
+
+fn remove_runs(shared: &Shared, runs: &[Arc<Run>]) {
+    runs.iter().for_each(|run| run.retire(&shared.graveyard));
+}
+
+/// What the manifest has to say of a staged change.
+fn edits(table: &TableState, staged: &Staged) -> Vec<Edit> {
+    let table = table.id();
+    let removed = staged.removed.iter().map(|&file| Edit::RemoveFile { table, file });
+    let added = staged.added.iter().map(|(level, run)| {
+        let mut meta = Vec::new();
+        run.meta().encode(&mut meta);
+        let (file, bytes) = (run.meta().file, run.meta().bytes);
+        Edit::AddFile { table, level: *level, file, bytes, meta: meta.into() }
+    });
+    removed.chain(added).collect()
+}

@@ -1,0 +1,156 @@
+//! What all parts of an open database share.
+
+use super::{Builder, ReadPath, pace::Pace, signals::Signals};
+use crate::{
+    Error, ErrorKind, Result,
+    cache::BlockCache,
+    log::{Appender, Log},
+    manifest::Manifest,
+    memtable::MemtableWriter,
+    sorted::{Graveyard, RunAccess},
+    table::{FileIds, Shop, TableId, TableState, Visible},
+    vfs::{Folder, Lock},
+};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// The tables by number.
+pub(super) type Tables = BTreeMap<TableId, Arc<TableState>>;
+
+/// An open database, without its background threads.
+///
+/// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`, `tables`, `views`. Nothing that touches the
+/// disk happens under `commit` but the append to the log, and under `views` nothing at all.
+pub(super) struct Shared {
+    /// Tells snapshots of this database from those of others in the same process.
+    pub(super) id: u64,
+    pub(super) options: Builder,
+    pub(super) folder: Arc<dyn Folder>,
+    pub(super) visible: Arc<Visible>,
+    pub(super) views: Arc<Mutex<()>>,
+    pub(super) tables: RwLock<Tables>,
+    pub(super) files: Arc<FileIds>,
+    pub(super) graveyard: Arc<Graveyard>,
+    pub(super) cache: Arc<BlockCache>,
+    pub(super) signals: Signals,
+    pub(super) pace: Pace,
+    /// Set when the last handle is gone: background work stops at its next breath.
+    pub(super) closing: AtomicBool,
+    /// Held while tables are created, renamed and dropped.
+    pub(super) catalogue: Mutex<()>,
+    /// Missing in a read-only database.
+    pub(super) writing: Option<Writing>,
+}
+
+/// What only a database that is open for writing has.
+pub(super) struct Writing {
+    pub(super) commit: Mutex<Commit>,
+    pub(super) manifest: Mutex<Manifest>,
+    pub(super) log: Arc<Log>,
+    pub(super) _lock: Box<dyn Lock>,
+}
+
+/// The one writer's state: whoever holds its lock is the writer.
+pub(super) struct Commit {
+    /// The last sequence number given out.
+    pub(super) seq: u64,
+    pub(super) appender: Appender,
+    /// The memtables' writing halves.
+    pub(super) writers: Writers,
+    /// Bytes written since budgets were last looked at.
+    pub(super) unaudited: usize,
+}
+
+/// Memtable writers by table number: numbers are small and dense.
+#[derive(Default)]
+pub(super) struct Writers(Vec<Option<MemtableWriter>>);
+
+impl Writers {
+    #[inline]
+    pub(super) fn get(&mut self, table: TableId) -> Option<&mut MemtableWriter> {
+        self.0.get_mut(table as usize)?.as_mut()
+    }
+
+    pub(super) fn set(&mut self, table: TableId, writer: MemtableWriter) {
+        let index = table as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(writer);
+        }
+    }
+
+    pub(super) fn remove(&mut self, table: TableId) {
+        if let Some(slot) = self.0.get_mut(table as usize) {
+            *slot = None;
+        }
+    }
+}
+
+impl Shared {
+    /// The writing half, or an error that says there is none.
+    #[inline]
+    pub(super) fn writing(&self) -> Result<&Writing> {
+        self.writing.as_ref().ok_or_else(|| {
+            let message = "the database is open for reading only: use Builder::open to write";
+            Error::new(ErrorKind::Misuse, message)
+        })
+    }
+
+    pub(super) fn table_list(&self) -> Vec<Arc<TableState>> {
+        self.tables.read().values().cloned().collect()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// What a piece of background work works with.
+    pub(super) fn shop(&self, breathe: Arc<dyn Fn() -> Result<()> + Send + Sync>) -> Shop {
+        let settled = |table: &Arc<TableState>| table.view().settled.stats().file_bytes;
+        let file_bytes = self.tables.read().values().map(settled).sum();
+        Shop {
+            folder: self.folder.clone(),
+            files: self.files.clone(),
+            access: access(&self.options, file_bytes, &self.cache),
+            graveyard: self.graveyard.clone(),
+            breathe,
+        }
+    }
+}
+
+/// How files are read when all of them together have `file_bytes`.
+pub(super) fn access(options: &Builder, file_bytes: u64, cache: &Arc<BlockCache>) -> RunAccess {
+    let mapped = match options.read_path {
+        ReadPath::Mapped => true,
+        ReadPath::Cached => false,
+        ReadPath::Auto => cfg!(target_pointer_width = "64") && file_bytes < machine_memory() / 2,
+    };
+    if mapped { RunAccess::Mapped(cache.clone()) } else { RunAccess::Cached(cache.clone()) }
+}
+
+/// Bytes of memory in this machine; a guess where it cannot be asked.
+fn machine_memory() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        u64::from(info.mem_unit.max(1)).saturating_mul(info.totalram as u64)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        8 << 30
+    }
+}
+
+/// A number that no other database opened by this process has.
+pub(super) fn instance_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,104 @@
+//! Who wakes whom: workers sleep until there is work, writers until there is room.
+
+use crate::{Error, Result};
+use parking_lot::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Failures in a row before a waiting writer is told instead of waiting on.
+const PATIENCE: u32 = 3;
+
+/// What background work has come to.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Counts requests for work.
+    asked: u64,
+    /// Counts pieces of work that finished, whether well or not.
+    finished: u64,
+    /// Failures since the last success, and the last of them.
+    failures: u32,
+    error: Option<Error>,
+}
+
+/// Wakes workers and waiting writers.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    progress: Mutex<Progress>,
+    work: Condvar,
+    room: Condvar,
+}
+
+impl Signals {
+    /// There may be something to do.
+    pub(super) fn ask(&self) {
+        self.progress.lock().asked += 1;
+        self.work.notify_all();
+    }
+
+    /// How often work was asked for so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.progress.lock().asked
+    }
+
+    /// Sleeps until work is asked for more often than `seen` times, or `at_most` so long. Says
+    /// whether it was asked for.
+    pub(super) fn wait_for_work(&self, seen: u64, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        let mut progress = self.progress.lock();
+        while progress.asked == seen {
+            if self.work.wait_until(&mut progress, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A piece of work finished well.
+    pub(super) fn succeeded(&self) {
+        let mut progress = self.progress.lock();
+        progress.finished += 1;
+        progress.failures = 0;
+        progress.error = None;
+        drop(progress);
+        self.room.notify_all();
+    }
+
+    /// A piece of work failed and will be tried again: says how long to wait before that.
+    pub(super) fn failed(&self, error: Error) -> Duration {
+        let mut progress = self.progress.lock();
+        progress.finished += 1;
+        progress.failures = progress.failures.saturating_add(1);
+        progress.error = Some(error);
+        let wait = Duration::from_millis(10 << progress.failures.min(6));
+        drop(progress);
+        self.room.notify_all();
+        wait
+    }
+
+    /// The last failure, if work has not succeeded since.
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.progress.lock().error.clone()
+    }
+
+    /// How many pieces of work have finished so far.
+    pub(super) fn finished(&self) -> u64 {
+        self.progress.lock().finished
+    }
+
+    /// Sleeps until more than `seen` pieces of work have finished, or `at_most` so long.
+    ///
+    /// # Errors
+    /// The last failure, if work keeps failing.
+    pub(super) fn wait_for_room(&self, seen: u64, at_most: Duration) -> Result<()> {
+        let deadline = Instant::now() + at_most;
+        let mut progress = self.progress.lock();
+        while progress.finished == seen {
+            if self.room.wait_until(&mut progress, deadline).timed_out() {
+                break;
+            }
+        }
+        match &progress.error {
+            Some(error) if progress.failures >= PATIENCE => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Background threads, and the same work done by hand.
+//!
+//! The first thread writes out memtables, prepares log segments and unlinks files; the others run
+//! the homes' jobs (merges). With one thread it does both, and lets flushes go first whenever a job
+//! takes a breath. With none, [`Shared::maintain`] and writers that find no room do the work.
+
+use super::shared::Shared;
+use crate::{
+    Error, ErrorKind, Result,
+    table::{Shop, TableState},
+};
+use std::{
+    sync::{Arc, Weak},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// A table nobody wrote to for so long is idle: worth work that only makes reads cheaper.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// How long a worker with nothing to do sleeps at most.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+/// The background threads of a database. Dropping it stops them.
+#[derive(Debug, Default)]
+pub(super) struct Workers(Vec<JoinHandle<()>>);
+
+impl Workers {
+    pub(super) fn start(shared: &Arc<Shared>) -> Self {
+        if shared.writing.is_none() {
+            return Self::default();
+        }
+        let mut workers = Vec::new();
+        for number in 0..shared.options.threads {
+            let shared = shared.clone();
+            workers.push(spawn("tonearm-work", move || work(&shared, number)));
+        }
+        if let Some(interval) = shared.options.sync_interval
+            && shared.options.threads > 0
+        {
+            let shared = shared.clone();
+            workers.push(spawn("tonearm-sync", move || sync_now_and_then(&shared, interval)));
+        }
+        Self(workers.into_iter().flatten().collect())
+    }
+
+    /// Waits until all have noticed that the database is closing.
+    pub(super) fn join(&mut self) {
+        for worker in self.0.drain(..) {
+            // A worker that panicked has nothing more to say.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A thread, or none if the system has no more: the work is then done by writers that need it.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).ok()
+}
+
+/// What a worker does until the database closes.
+fn work(shared: &Arc<Shared>, number: usize) {
+    let (flushes, merges) = match shared.options.threads {
+        1 => (true, true),
+        _ => (number == 0, number != 0),
+    };
+    let mut busy_at = Instant::now();
+    while !shared.is_closing() {
+        let seen = shared.signals.asked();
+        let idle = busy_at.elapsed() >= IDLE_AFTER;
+        let result = shared.turn(flushes, merges, idle);
+        match result {
+            Ok(true) => shared.signals.succeeded(),
+            Ok(false) => {
+                if shared.signals.wait_for_work(seen, SLEEP_MAX) {
+                    busy_at = Instant::now();
+                }
+            }
+            Err(_) if shared.is_closing() => return,
+            Err(error) => {
+                let wait = shared.signals.failed(error);
+                std::thread::sleep(wait);
+            }
+        }
+    }
+}
+
+fn sync_now_and_then(shared: &Arc<Shared>, interval: Duration) {
+    while !shared.is_closing() {
+        let due = Instant::now() + interval;
+        while !shared.is_closing() && Instant::now() < due {
+            std::thread::sleep((due - Instant::now()).min(Duration::from_millis(50)));
+        }
+        // A failure poisons the log, and the next writer hears of it.
+        if shared.sync().is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// One piece of background work; says whether there was any.
+    fn turn(self: &Arc<Self>, flushes: bool, merges: bool, idle: bool) -> Result<bool> {
+        if flushes && (self.prepare_log()? | self.absorb_one()? | self.bury()) {
+            return Ok(true);
+        }
+        if !merges {
+            return Ok(false);
+        }
+        let worked = self.merge_one(idle, &self.shop(self.breath()))?;
+        if worked {
+            // What the merge replaced may be ready to be unlinked.
+            self.signals.ask();
+        }
+        Ok(worked)
+    }
+
+    /// Has the next log segment ready before it is needed.
+    fn prepare_log(&self) -> Result<bool> {
+        let writing = self.writing()?;
+        if writing.log.poisoned().is_some() || !writing.log.needs_spare() {
+            return Ok(false);
+        }
+        writing.log.prepare_spare()?;
+        Ok(true)
+    }
+
+    /// Absorbs the oldest full memtables.
+    fn absorb_one(&self) -> Result<bool> {
+        let oldest = |table: &Arc<TableState>| {
+            table.view().sealed.last().and_then(|sealed| sealed.memtable.first_seq())
+        };
+        let mut waiting: Vec<_> = self
+            .table_list()
+            .into_iter()
+            .filter_map(|table| Some((oldest(&table)?, table)))
+            .collect();
+        waiting.sort_by_key(|(seq, _)| *seq);
+        for (_, table) in waiting {
+            if self.try_absorb(&table)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs the most urgent job of any table.
+    fn merge_one(&self, idle: bool, shop: &Shop) -> Result<bool> {
+        let mut tables = self.table_list();
+        tables.sort_by(|a, b| b.home().pressure().total_cmp(&a.home().pressure()));
+        for table in tables {
+            if self.work_on(&table, idle, shop)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a job does when it takes a breath: stops if the database closes; with one thread only,
+    /// lets flushes go first.
+    pub(super) fn breath(self: &Arc<Self>) -> Arc<dyn Fn() -> Result<()> + Send + Sync> {
+        let shared: Weak<Shared> = Arc::downgrade(self);
+        Arc::new(move || {
+            let Some(shared) = shared.upgrade() else { return Err(closing()) };
+            if shared.is_closing() {
+                return Err(closing());
+            }
+            if shared.options.threads == 1 && (shared.prepare_log()? | shared.absorb_one()?) {
+                shared.signals.succeeded();
+            }
+            Ok(())
+        })
+    }
+
+    /// A writer without background threads met too much pressure: works until it is gone.
+    pub(super) fn work_off_pressure(&self) -> Result<()> {
+        let shop = self.shop(Arc::new(|| Ok(())));
+        while self.pace.pressure() >= 1.0 && (self.absorb_one()? | self.merge_one(false, &shop)?) {}
+        self.bury();
+        Ok(())
+    }
+
+    /// Does all background work there is, with a report after each piece.
+    pub(super) fn maintain(self: &Arc<Self>, report: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.writing()?;
+        let shop = self.shop(self.breath());
+        let mut progress = Progress::default();
+        loop {
+            let flushed = self.absorb_one()?;
+            let merged = !flushed && self.merge_one(true, &shop)?;
+            if !flushed && !merged && !self.prepare_log()? {
+                break;
+            }
+            progress.flushes += u64::from(flushed);
+            progress.merges += u64::from(merged);
+            self.bury();
+            self.signals.succeeded();
+            report(progress);
+        }
+        self.bury();
+        Ok(())
+    }
+}
+
+fn closing() -> Error {
+    Error::new(ErrorKind::Busy, "the database is closing")
+}
+
+/// How far a long piece of work has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Memtables written out so far.
+    pub flushes: u64,
+    /// Merges and moves of files done so far.
+    pub merges: u64,
+    /// Files handled so far, of [`Progress::files_total`] (verification, backup).
+    pub files: u64,
+    /// Files in all; 0 where that is not known beforehand.
+    pub files_total: u64,
+    /// Bytes handled so far.
+    pub bytes: u64,
+}
