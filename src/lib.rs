@@ -16,10 +16,9 @@ mod value;
 pub mod vfs;
 
 pub use codec::Compression;
-pub use error::{Error, ErrorKind, Result};
-pub use lsm::{Lsm, LsmOptions};
 pub use db::{Builder, Db, DbStats, Progress, ReadPath};
 pub use error::{Error, ErrorKind, Result};
+pub use lsm::{Lsm, LsmOptions};
 pub use table::{
     Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Side, Snapshot, Table, TableAt,
     TableStats, WorkStats,

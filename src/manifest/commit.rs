@@ -54,9 +54,21 @@ impl Manifest {
             return Err(Error::new(ErrorKind::Misuse, "there already is a database here"));
         }
         load::check_never_created(&**folder)?;
+        Self::create_with(folder, db_id, &[])
+    }
+
+    /// Makes the manifest of a new database that consists of files which are already there and
+    /// durable, names included. Until it returns, a crash leaves no database.
+    pub(crate) fn create_with(
+        folder: &Arc<dyn Folder>,
+        db_id: u128,
+        edits: &[Edit],
+    ) -> Result<(Self, State)> {
+        let mut state = State::new(db_id);
+        state.apply_all(edits).map_err(|why| Error::new(ErrorKind::Misuse, why))?;
         let leftover = manifest_name(1);
         remove_if_there(&**folder, &leftover).map_err(|e| Error::io("remove", &leftover, e))?;
-        Self::start(folder, State::new(db_id), 1, Vec::new())
+        Self::start(folder, state, 1, Vec::new())
     }
 
     /// Opens the manifest, and begins a new file with what it says: what an earlier process left

@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) next_file: FileId,
     /// Larger than the id of every table there ever was.
     pub(crate) next_table: TableId,
-    /// The first log segment that may hold entries which are in no home yet.
+    /// The first log segment that may hold entries which are in no home yet; 0: there is no log.
     pub(crate) log_start: SegmentId,
     /// Sequence numbers up to this one are taken.
     pub(crate) last_seq: u64,
@@ -134,7 +134,7 @@ impl State {
             tables: BTreeMap::new(),
             next_file: 1,
             next_table: 1,
-            log_start: 1,
+            log_start: 0,
             last_seq: 0,
             files: BTreeMap::new(),
             names: BTreeMap::new(),

@@ -133,7 +133,7 @@ proptest! {
     ) {
         let folder = mem();
         let (mut manifest, first) = Manifest::create(&folder, DB_ID).unwrap();
-        let mut model = Model { log_start: 1, next_file: 1, ..Model::default() };
+        let mut model = Model { log_start: 0, next_file: 1, ..Model::default() };
         model.assert_is(&first);
         manifest.set_roll_bytes(roll_bytes);
         for (edits, then) in commits {
