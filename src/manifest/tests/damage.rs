@@ -210,7 +210,7 @@ fn edits_that_do_not_fit_are_damage_with_right_checksums() {
         vec![add_file(9, 5)],
         vec![add_file(1, u64::MAX)],
         vec![Edit::RemoveFile { table: 1, file: 5 }],
-        vec![Edit::SetLogStart(0)],
+        vec![Edit::SetLogStart(2), Edit::SetLogStart(1)],
     ];
     for edits in bad {
         let folder = mem();
