@@ -65,9 +65,9 @@ fn check(sources: &[Source]) -> Vec<String> {
     }
     faults.extend(arrows.iter().filter_map(wrong_way));
     let tops = arrows.iter().filter(|a| !a.from.is_empty() && a.from[0] != a.to[0]);
-    faults.extend(circle(tops.map(|a| (vec![a.from[0].clone()], vec![a.to[0].clone()]))));
+    faults.extend(circles(tops.map(|a| (vec![a.from[0].clone()], vec![a.to[0].clone()]))));
     let files = arrows.iter().filter(|a| !is_family(a) && !is_knot(a));
-    faults.extend(circle(files.map(|a| (a.from.clone(), a.to.clone()))));
+    faults.extend(circles(files.map(|a| (a.from.clone(), a.to.clone()))));
     faults.sort();
     faults.dedup();
     faults
@@ -97,29 +97,37 @@ fn wrong_way(arrow: &Arrow) -> Option<String> {
     Some(format!("{}: {from} (F{high}) imports {to} (F{low}), {why}", arrow.place))
 }
 
-/// A circle of modules, if there is one.
-fn circle(arrows: impl Iterator<Item = (Module, Module)>) -> Option<String> {
+/// Circles of modules: one through each arrow that has to go for there to be none.
+fn circles(arrows: impl Iterator<Item = (Module, Module)>) -> Vec<String> {
     let mut left: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
     for (from, to) in arrows {
         left.entry(to.clone()).or_default();
         left.entry(from).or_default().insert(to);
     }
-    // Take away whoever imports nobody that is left, until nobody does: circles remain.
+    let mut found = Vec::new();
     loop {
-        let leaf = left.iter().find(|(_, to)| to.iter().all(|module| !left.contains_key(module)));
-        match leaf.map(|(module, _)| module.clone()) {
-            Some(leaf) => left.remove(&leaf),
-            None => break,
-        };
-    }
-    let mut walk = vec![left.keys().next()?.clone()];
-    loop {
-        let next = left[walk.last()?].iter().find(|module| left.contains_key(*module))?.clone();
-        if let Some(start) = walk.iter().position(|module| *module == next) {
-            let names: Vec<_> = walk[start..].iter().chain([&next]).map(|m| m.join("::")).collect();
-            return Some(format!("modules import each other in a circle: {}", names.join(" -> ")));
+        // Take away whoever imports nobody that is left, until nobody does: circles remain.
+        while let Some(leaf) = left.iter().find(|(_, to)| to.iter().all(|m| !left.contains_key(m)))
+        {
+            let leaf = leaf.0.clone();
+            left.remove(&leaf);
         }
-        walk.push(next);
+        let Some(start) = left.keys().next() else { return found };
+        let mut walk = vec![start.clone()];
+        let back = loop {
+            let last = &walk[walk.len() - 1];
+            let next = left[last].iter().find(|module| left.contains_key(*module));
+            let next = next.unwrap_or(last).clone();
+            if let Some(start) = walk.iter().position(|module| *module == next) {
+                break start;
+            }
+            walk.push(next);
+        };
+        let circle = walk[back..].iter().chain([&walk[back]]).map(|module| module.join("::"));
+        let names = circle.collect::<Vec<_>>().join(" -> ");
+        found.push(format!("modules import each other in a circle: {names}"));
+        let (last, to) = (walk[walk.len() - 1].clone(), walk[back].clone());
+        left.entry(last).or_default().remove(&to);
     }
 }
 
@@ -185,9 +193,13 @@ impl<'a> Crate<'a> {
             let mut inline = Inline::default();
             for at in 0..all.len() {
                 inline.step(&all, at);
+                let paths = paths_at(&all, at);
+                if paths.is_empty() {
+                    continue;
+                }
                 let place = format!("{}:{}", source.path, source.line(all[at].0));
                 let within = [&module[..], &inline.names()].concat();
-                for path in paths_at(&all, at).iter().filter_map(|path| absolute(&within, path)) {
+                for path in paths.iter().filter_map(|path| absolute(&within, path)) {
                     match self.home(&path, 0) {
                         Some(to) if to.is_empty() && !module.is_empty() => faults.push(format!(
                             "{place}: crate::{} is in no module that this test knows",

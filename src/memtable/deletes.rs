@@ -179,8 +179,9 @@ mod tests {
                 let seen = || model.iter().filter(|(_, own)| *own <= seq);
                 prop_assert_eq!(&set, &seen().map(|(span, _)| span.clone()).collect());
                 for key in (0..18_u8).map(|key| [key]) {
-                    let newest = seen().filter(|(span, _)| span.contains(&key)).map(|(_, own)| *own);
-                    prop_assert_eq!(deletes.newest_over(&key, seq), newest.max());
+                    let over = seen().filter(|(span, _)| span.contains(&key));
+                    let newest = over.map(|(_, own)| *own).max();
+                    prop_assert_eq!(deletes.newest_over(&key, seq), newest);
                 }
             }
         }

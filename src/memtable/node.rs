@@ -1,10 +1,9 @@
 //! The nodes of the tree: leaves that only grow, and the one word that says in which order.
 //!
 //! A node's slots are filled from the first on and never move. A permutation word, as in Masstree
-//! (Mao, Kohler, Morris: Cache craftiness for fast multicore key-value storage, 2012), lists them in
-//! key order; storing it publishes a new slot. So an insert into a node is two slot stores
-//! and one word, and a reader that has loaded the word has a consistent node for as long as it
-//! likes.
+//! (Mao, Kohler, Morris: Cache craftiness for fast multicore key-value storage, 2012), lists them
+//! in key order; storing it publishes a new slot. So an insert into a node is two slot stores and
+//! one word, and a reader that has loaded the word has a consistent node for as long as it likes.
 //!
 //! ```text
 //! leaf, 2 lines    perm 8 | next 4 | prev 4 | low 4 | skip 4 | 13 heads  | 13 records

@@ -302,7 +302,7 @@ impl Batch {
         let (kind, first, second) = op.parts();
         if self.payload.len() + HEAD_MAX + op.bytes() > MAX_BATCH || self.ops.len() >= MAX_OPS {
             let message = format!(
-                "a batch holds at most {MAX_BATCH} bytes and {MAX_OPS} operations: commit it in parts"
+                "a batch holds at most {MAX_BATCH} bytes and {MAX_OPS} operations: commit in parts"
             );
             return Err(Error::new(ErrorKind::Limit, message));
         }
@@ -360,7 +360,7 @@ fn put_op(out: &mut Vec<u8>, table: u32, op: Op<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     fn any_op() -> impl Strategy<Value = (u8, Vec<u8>, Vec<u8>)> {
         (0..4u8, proptest::collection::vec(any::<u8>(), 0..40), any::<Vec<u8>>())
@@ -377,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn operations_round_trip(ops in proptest::collection::vec((any_op(), any::<u32>()), 0..20)) {
+        fn operations_round_trip(ops in vec((any_op(), any::<u32>()), 0..20)) {
             let mut payload = Vec::new();
             for (op, table) in &ops {
                 put_op(&mut payload, *table, as_op(op));

@@ -231,7 +231,7 @@ impl TableState {
         self.view.store(Arc::new(View { active: fresh, sealed, settled: old.settled.clone() }));
     }
 
-    /// Shows `settled` instead of the current home and the memtables that `absorbed` says are in it.
+    /// Shows `settled` instead of the current home and the memtables in it, which are `absorbed`.
     pub(crate) fn settle(&self, settled: Arc<dyn Settled>, absorbed: &[Sealed]) {
         let _changing = self.views.lock();
         let old = self.view.load();

@@ -3,7 +3,7 @@
 use super::{
     atoms::{Change, Form},
     faults::Chance,
-    history::{LastWrite, Record},
+    record::{LastWrite, Record},
 };
 
 /// What a crash keeps of the changes that float at its point, which are numbered from 0 in the

@@ -2,10 +2,11 @@
 
 use super::{
     SimDisk,
-    atoms::{Atom, Change, Fate, FileNo, Form, Journal, Names, Origin, Target},
+    atoms::{Fate, FileNo, Form, Journal, Names, Origin, Target},
     choice::{Choice, Effort},
     content::Content,
     faults::Operation,
+    record::Record,
     state::Manner,
 };
 use parking_lot::Mutex;
@@ -23,14 +24,6 @@ use std::{
 pub struct History {
     record: Arc<Record>,
     frame: Mutex<Arc<Frame>>,
-}
-
-/// The unchanging part of a history.
-pub(super) struct Record {
-    pub(super) origin: Arc<Origin>,
-    pub(super) journal: Journal,
-    manner: Manner,
-    seed: u64,
 }
 
 impl History {
@@ -158,42 +151,6 @@ pub struct Crash {
     pub choice: Choice,
     /// What is left.
     pub disk: SimDisk,
-}
-
-/// The last write before a crash.
-pub(super) struct LastWrite {
-    pub(super) op: usize,
-    pub(super) at: u64,
-    pub(super) len: usize,
-    pub(super) pieces: usize,
-}
-
-impl Record {
-    pub(super) fn change(&self, atom: usize) -> Option<&Change> {
-        self.journal.atoms.get(atom).map(|atom| &atom.change)
-    }
-
-    pub(super) fn op_of(&self, atom: usize) -> Option<usize> {
-        self.journal.atoms.get(atom).map(|atom| atom.op)
-    }
-
-    /// The last write of which pieces float.
-    pub(super) fn last_write(&self, floating: &[usize]) -> Option<LastWrite> {
-        let piece = |atom: &Atom| match &atom.change {
-            Change::Piece { at, bytes, .. } => Some((atom.op, *at, bytes.bytes().len())),
-            _ => None,
-        };
-        let pieces = floating.iter().rev().filter_map(|atom| self.journal.atoms.get(*atom));
-        let mut pieces = pieces.filter_map(piece).peekable();
-        let (op, ..) = *pieces.peek()?;
-        let mut last = LastWrite { op, at: u64::MAX, len: 0, pieces: 0 };
-        for (_, at, len) in pieces.take_while(|piece| piece.0 == op) {
-            last.at = last.at.min(at);
-            last.len += len;
-            last.pieces += 1;
-        }
-        Some(last)
-    }
 }
 
 /// The disk at one point: for each file and for the names, what is settled, and what is applied on

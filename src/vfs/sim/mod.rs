@@ -48,7 +48,8 @@
 //! let mut crashes = 0;
 //! for crash in history.crashes(Effort::default()) {
 //!     let mut text = [0; 8];
-//!     let read = crash.disk.open("text", Access::Read).and_then(|file| file.read_at(&mut text, 0));
+//!     let file = crash.disk.open("text", Access::Read);
+//!     let read = file.and_then(|file| file.read_at(&mut text, 0));
 //!     let acknowledged = history.last_mark_at(crash.point).unwrap_or(0);
 //!     match (read, &text) {
 //!         (Ok(8), b"new text") => {}
@@ -86,6 +87,7 @@ mod file;
 mod history;
 #[cfg(test)]
 mod model;
+mod record;
 mod state;
 #[cfg(test)]
 mod tests;
