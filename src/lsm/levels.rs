@@ -159,7 +159,8 @@ impl Settled for Levels {
                 all if all.len() == tier.runs().len() => tier.runs().clone(),
                 some => some.into(),
             };
-            out.push(Source::Level(LevelCursor::new(runs)));
+            let range_deletes = tier.range_deletes().clone();
+            out.push(Source::Level(LevelCursor::with_range_deletes(runs, range_deletes)));
         }
     }
 

@@ -221,21 +221,26 @@ fn is_stale(run: &Arc<Run>) -> bool {
 /// Parts `runs`, newest first, into groups that do not overlap, each newest first: a group can be
 /// merged down without the others.
 fn groups(runs: &[Arc<Run>]) -> Vec<Vec<Arc<Run>>> {
-    let mut in_order: Vec<(usize, &Arc<Run>)> = runs.iter().enumerate().collect();
-    in_order.sort_by(|(_, a), (_, b)| span(a).start.cmp(&span(b).start));
-    let mut groups: Vec<(Span, Vec<(usize, &Arc<Run>)>)> = Vec::new();
-    for (age, run) in in_order {
-        match groups.last_mut() {
-            Some((reach, group)) if meets(reach, span(run)) => {
+    let mut in_order: Vec<usize> = (0..runs.len()).collect();
+    in_order.sort_by_key(|&at| runs.get(at).map(|run| &span(run).start));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut reach: Option<Span> = None;
+    for at in in_order {
+        let Some(run) = runs.get(at) else { continue };
+        match (&mut reach, groups.last_mut()) {
+            (Some(reach), Some(group)) if meets(reach, span(run)) => {
+                group.push(at);
                 reach.end = reach.end.take().zip(span(run).end.clone()).map(|(a, b)| a.max(b));
-                group.push((age, run));
             }
-            _ => groups.push((span(run).clone(), vec![(age, run)])),
+            _ => {
+                groups.push(vec![at]);
+                reach = Some(span(run).clone());
+            }
         }
     }
-    let newest_first = |(_, mut group): (_, Vec<(usize, &Arc<Run>)>)| {
-        group.sort_by_key(|(age, _)| *age);
-        group.into_iter().map(|(_, run)| run.clone()).collect()
+    let newest_first = |mut group: Vec<usize>| {
+        group.sort_unstable();
+        group.into_iter().filter_map(|at| runs.get(at).cloned()).collect()
     };
     groups.into_iter().map(newest_first).collect()
 }
