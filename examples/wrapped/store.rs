@@ -1,0 +1,262 @@
+//! The tables, and the steps that fill them: each can be killed at any moment and goes on from
+//! what its last batch left.
+
+use super::{
+    Result,
+    args::Args,
+    cards::{Card, Tally},
+    data::Input,
+    listens::{self, Listen, YEAR_DAYS},
+    report::{Report, bar},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc::sync_channel,
+    thread,
+};
+use tonearm::{Batch, Db, Durability, Lsm, OrderedTable, Table, key};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Listens in one batch.
+const BATCH_LISTENS: usize = 1000;
+/// Cards in one batch.
+const BATCH_CARDS: usize = 500;
+/// Days made ahead of the day that is being written.
+const DAYS_AHEAD: usize = 2;
+
+/// Keys of table `state`.
+const PLAN: &[u8] = b"plan";
+const INGESTED: &[u8] = b"ingested";
+const COUNTED: &[u8] = b"counted";
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    db: Db,
+    /// (user, time, artist) -> seconds listened, u16.
+    pub(crate) listens: Lsm,
+    /// user -> card.
+    pub(crate) cards: Lsm,
+    /// artist -> name.
+    pub(crate) artists: Lsm,
+    /// What is done, and how far.
+    state: Lsm,
+}
+
+/// What all cards say together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) users: u64,
+    pub(crate) plays: u64,
+    pub(crate) mismatches: u64,
+}
+
+/// How far the ingest is: it goes on in this day, after so many of its listens.
+type Place = (u32, u32);
+
+impl Store {
+    /// Opens the database. In a new one, writes down the artists and what is going to be done; in
+    /// an old one, makes sure that it is the same.
+    pub(crate) fn open(folder: &Path, args: &Args, input: &Input) -> Result<Self> {
+        let mut options = Db::builder();
+        if let Some(mib) = args.memory_mib {
+            options = options.memory(mib << 20);
+        }
+        let db = options.open(folder)?;
+        let (listens, cards) = (db.lsm("listens")?, db.lsm("cards")?);
+        let (artists, state) = (db.lsm("artists")?, db.lsm("state")?);
+        let store = Self { folder: folder.to_owned(), db, listens, cards, artists, state };
+        let plan = plan(input, args.seed).to_le_bytes();
+        match store.state.get(PLAN)? {
+            None => store.begin(input, &plan)?,
+            Some(old) if old == plan => {}
+            Some(_) => {
+                let shown = folder.display();
+                let message = format!("{shown} holds a run with other options: give another --dir");
+                return Err(message.into());
+            }
+        }
+        Ok(store)
+    }
+
+    fn begin(&self, input: &Input, plan: &[u8]) -> Result<()> {
+        let mut batch = self.db.batch();
+        for (artist, name) in &input.names {
+            batch.insert(&self.artists, key::encode(artist), name);
+        }
+        batch.insert(&self.state, PLAN, plan);
+        Ok(batch.commit(Durability::PowerLoss)?)
+    }
+
+    /// Writes all listens that are not there yet, in the order in which they happen.
+    pub(crate) fn ingest(&self, input: &Input, seed: u64, report: &mut Report) -> Result<()> {
+        let place = self.place()?;
+        if place == (YEAR_DAYS, 0) {
+            return Ok(());
+        }
+        let bar = bar("ingest listens", input.plays(), 0);
+        report.step("ingest listens", || {
+            let mut written = 0;
+            thread::scope(|scope| {
+                let (sender, days) = sync_channel(DAYS_AHEAD);
+                scope.spawn(move || {
+                    let days =
+                        (place.0..YEAR_DAYS).map(|day| (day, listens::day(&input.rows, seed, day)));
+                    for day in days {
+                        if sender.send(day).is_err() {
+                            return;
+                        }
+                    }
+                });
+                for (day, listens) in days {
+                    let done = if day == place.0 { place.1 as usize } else { 0 };
+                    self.write_day(day, &listens, done, |rows| bar.inc(rows))?;
+                    written += (listens.len() - done) as u64;
+                }
+                Ok((written, ()))
+            })
+        })?;
+        bar.finish_and_clear();
+        report.step("settle listens", || Ok((0, self.listens.flush()?)))?;
+        report.disk(self.disk_bytes());
+        Ok(())
+    }
+
+    /// Writes the listens of a day but the first `done`, and with each batch how far it got.
+    fn write_day(
+        &self,
+        day: u32,
+        listens: &[Listen],
+        mut done: usize,
+        written: impl Fn(u64),
+    ) -> Result<()> {
+        loop {
+            let rest = listens.get(done..).unwrap_or_default();
+            let now = rest.get(..BATCH_LISTENS.min(rest.len())).unwrap_or_default();
+            done += now.len();
+            let place = if done == listens.len() { (day + 1, 0) } else { (day, done as u32) };
+            let mut batch = self.db.batch();
+            for listen in now {
+                let key = key::encode(&(listen.user, listen.time, listen.artist));
+                batch.insert(&self.listens, key, listen.seconds.to_le_bytes());
+            }
+            batch.insert(&self.state, INGESTED, key::encode::<Place>(&place));
+            batch.commit(Durability::Process)?;
+            written(now.len() as u64);
+            if place.0 > day {
+                return Ok(());
+            }
+        }
+    }
+
+    fn place(&self) -> Result<Place> {
+        match self.state.get(INGESTED)? {
+            Some(place) => Ok(key::decode(&place)?),
+            None => Ok((0, 0)),
+        }
+    }
+
+    /// Counts the listens of all users that have no card yet into their cards.
+    pub(crate) fn count(&self, input: &Input, report: &mut Report) -> Result<()> {
+        let first = match self.state.get(COUNTED)? {
+            Some(user) => key::decode::<Option<u32>>(&user)?,
+            None => Some(0),
+        };
+        // Nothing: all are counted.
+        let Some(first) = first else { return Ok(()) };
+        let bar = bar("count into cards", input.plays(), 0);
+        report.step("count into cards", || {
+            let mut cards = Cards { store: self, input, batch: self.db.batch(), user: first };
+            let mut tally = Tally::default();
+            let mut rows = 0;
+            let mut listens = self.listens.range(key::encode(&first)..);
+            while let Some(entry) = listens.next_ref() {
+                let (key, seconds) = entry?;
+                let (user, time, artist) = key::decode::<(u32, u32, u32)>(key)?;
+                let seconds = seconds.try_into().map_err(|_| "a listen is not 2 bytes long")?;
+                if user != cards.user {
+                    cards.finish(&mut tally, Some(user))?;
+                    bar.set_position(rows);
+                }
+                tally.add(time, artist, u16::from_le_bytes(seconds));
+                rows += 1;
+            }
+            cards.finish(&mut tally, None)?;
+            Ok((rows, ()))
+        })?;
+        bar.finish_and_clear();
+        report.disk(self.disk_bytes());
+        Ok(())
+    }
+
+    /// Compares every card with the plays that went in.
+    pub(crate) fn check(&self, input: &Input, report: &mut Report) -> Result<Checked> {
+        report.step("check cards", || {
+            let mut checked = Checked::default();
+            for entry in self.cards.iter() {
+                checked.users += 1;
+                let card = Card::decode(&entry?.1).unwrap_or_default();
+                checked.plays += card.plays;
+            }
+            let mut expected = 0;
+            for rows in input.users() {
+                expected += 1;
+                let user = rows.first().map_or(0, |row| row.user);
+                let agrees = |bytes: &[u8]| {
+                    Card::decode(bytes).is_some_and(|card| card.agrees_with(rows, &input.names))
+                };
+                let right = self.cards.get_with(&key::encode(&user), agrees)?;
+                checked.mismatches += u64::from(right != Some(true));
+            }
+            // Cards of users that nobody asked for.
+            checked.mismatches += checked.users.saturating_sub(expected);
+            Ok((expected, checked))
+        })
+    }
+
+    /// Bytes of all files of the database.
+    fn disk_bytes(&self) -> u64 {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum()
+    }
+}
+
+/// The cards that are being written.
+struct Cards<'a> {
+    store: &'a Store,
+    input: &'a Input,
+    batch: Batch,
+    /// Whose listens are being counted.
+    user: u32,
+}
+
+impl Cards<'_> {
+    /// Writes the card of the user counted so far, and goes on with `next`, if there is one.
+    fn finish(&mut self, tally: &mut Tally, next: Option<u32>) -> Result<()> {
+        let card = tally.finish(&self.input.names);
+        if card.plays > 0 {
+            self.batch.insert(&self.store.cards, key::encode(&self.user), card.encode());
+        }
+        if self.batch.len() >= BATCH_CARDS || next.is_none() {
+            let mut full = std::mem::replace(&mut self.batch, self.store.db.batch());
+            full.insert(&self.store.state, COUNTED, key::encode(&next));
+            full.commit(Durability::Process)?;
+        }
+        self.user = next.unwrap_or(self.user);
+        Ok(())
+    }
+}
+
+/// Tells one set of plays from another.
+fn plan(input: &Input, seed: u64) -> u64 {
+    let mut hash = Xxh3::with_seed(seed);
+    for (artist, name) in &input.names {
+        hash.update(&key::encode(&(artist, name)));
+    }
+    for row in &input.rows {
+        hash.update(&key::encode(&(row.user, row.artist, row.plays)));
+    }
+    hash.digest()
+}
