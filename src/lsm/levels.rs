@@ -11,7 +11,7 @@ use crate::{
     sorted::{FileId, Found, LevelCursor, Lookup, Run, Span, run_name},
     table::{HomeStats, LevelStats, Settled, Source},
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// One immutable version of the tree.
 pub(super) struct Levels {
@@ -43,6 +43,7 @@ impl Levels {
 
     /// The version after this one: without the runs `removed`, with those `added`, oldest first.
     pub(super) fn edited(&self, removed: &[FileId], added: &[(u8, Arc<Run>)]) -> Self {
+        let removed: HashSet<FileId> = removed.iter().copied().collect();
         let stays = |run: &&Arc<Run>| !removed.contains(&run.meta().file);
         let new_in =
             |level: u8| added.iter().rev().filter(move |(to, _)| *to == level).map(|(_, run)| run);
@@ -79,6 +80,12 @@ impl Levels {
     /// Everything, newest first.
     pub(super) fn tiers(&self) -> impl Iterator<Item = &Tier> {
         self.piles.iter().chain(&self.deep)
+    }
+
+    /// Everything, newest first, each tier with its level.
+    pub(super) fn leveled_tiers(&self) -> impl Iterator<Item = (u8, &Tier)> {
+        let piles = self.piles.iter().map(|pile| (0, pile));
+        piles.chain((1..).zip(&self.deep))
     }
 
     /// The levels below `level`.
@@ -152,7 +159,8 @@ impl Settled for Levels {
                 all if all.len() == tier.runs().len() => tier.runs().clone(),
                 some => some.into(),
             };
-            out.push(Source::Level(LevelCursor::new(runs)));
+            let range_deletes = tier.range_deletes().clone();
+            out.push(Source::Level(LevelCursor::with_range_deletes(runs, range_deletes)));
         }
     }
 

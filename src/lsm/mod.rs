@@ -21,13 +21,21 @@
 //! - Merges are bounded in bytes (`slices`): space in flight is one job, not the table again.
 //!
 //! Reading: `tier` finds the one run of a level, `levels` asks them in order. Working: `pick`
-//! chooses, `claims` keeps jobs apart, `merge` does it, `home` publishes.
+//! chooses, `claims` keeps jobs apart, `merging` and `output`
+//! do it, `home` publishes.
 
+mod claims;
 mod handle;
 mod home;
+mod job;
 mod levels;
+mod merging;
+mod older;
 mod options;
+mod output;
+mod pick;
 mod shape;
+mod slices;
 mod tier;
 mod work;
 

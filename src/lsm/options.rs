@@ -60,7 +60,7 @@ impl LsmOptions {
         Self::default()
     }
 
-    /// Bytes of a data block before compression, 8 KiB by default: two pages hold enough entries
+    /// Bytes of a data block before compression, a power of two, 8 KiB by default: two pages hold enough entries
     /// that the index above them stays in the processor's cache, and few enough that a get touches
     /// little. Larger blocks compress better and suit scans.
     #[must_use]
@@ -171,7 +171,7 @@ impl LsmOptions {
     }
 
     fn fitted(mut self) -> Self {
-        self.block_bytes = self.block_bytes.clamp(256, 64 << 10);
+        self.block_bytes = self.block_bytes.clamp(256, 32 << 10).next_power_of_two();
         self.filter_bits = self.filter_bits.min(32);
         self.last_filter_bits = self.last_filter_bits.min(32);
         self.file_bytes = self.file_bytes.clamp(4 << 10, 16 << 30);

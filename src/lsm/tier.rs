@@ -3,7 +3,7 @@
 //! A look-up finds the one run that may hold a key by searching 64-bit heads of the runs' first
 //! keys, which lie side by side, before it touches any run.
 
-use crate::sorted::{Run, Span};
+use crate::sorted::{RangeSet, Run, Span};
 use std::{ops::Range, sync::Arc};
 
 /// Disjoint runs in key order. Cloning counts two references.
@@ -11,6 +11,7 @@ use std::{ops::Range, sync::Arc};
 pub(super) struct Tier {
     runs: Arc<[Arc<Run>]>,
     index: Arc<Index>,
+    range_deletes: RangeSet,
     bytes: u64,
 }
 
@@ -32,11 +33,18 @@ impl Tier {
         let head_of = |run: &Arc<Run>| head(span(run).start.get(common.len()..));
         let heads = runs.iter().map(head_of).collect();
         let bytes = runs.iter().map(|run| run.meta().bytes).sum();
-        Self { runs: runs.into(), index: Arc::new(Index { common, heads }), bytes }
+        let mut range_deletes = RangeSet::none();
+        runs.iter().for_each(|run| range_deletes.add_all(run.range_deletes()));
+        Self { runs: runs.into(), index: Arc::new(Index { common, heads }), range_deletes, bytes }
     }
 
     pub(super) fn runs(&self) -> &Arc<[Arc<Run>]> {
         &self.runs
+    }
+
+    /// What all its runs delete from what is older.
+    pub(super) fn range_deletes(&self) -> &RangeSet {
+        &self.range_deletes
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,7 +1,27 @@
-//! Merging sorted sources.
+//! Merging sorted sources: one cursor over several, the newest first.
+//!
+//! Of entries with equal keys the newest source's counts. A tournament ([`losers`]) finds the
+//! next entry by comparing *heads*: eight bytes of the key as a number, taken behind the prefix
+//! which the keys of all sources have in common just now. Only equal heads cost a look at keys.
+//! Three more things make it cheap:
+//!
+//! - A source that won twice in a row likely goes on winning (runs of neighbouring keys): then it
+//!   is compared with the runner-up alone.
+//! - Where two keys are found equal, the older one is marked; it is skipped later without a
+//!   comparison with what went before.
+//! - A range deleted by newer sources is left by one seek, not entry by entry.
+//!
+//! The prefix adapts: it shrinks when the merge leaves it and grows when heads tie too often. A
+//! head is monotone in the key whatever the prefix is, so this is a matter of speed alone.
+
+mod losers;
+#[cfg(test)]
+mod tests;
 
 use super::{Cursor, Kind, RangeSet};
 use crate::{Result, Value};
+use losers::{Contender, LAST, Losers, Standing};
+use std::cmp::Ordering;
 
 /// Whether a merge shows delete entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,56 +32,358 @@ pub(crate) enum Deletes {
     Keep,
 }
 
+/// This many ties of heads, and the prefix is looked at again. Few in tests, which are short.
+const PATIENCE: u32 = if cfg!(test) { 4 } else { 64 };
+const PATIENCE_MAX: u32 = 1 << 20;
+
 /// One cursor over several, newest first.
 #[derive(Debug)]
 pub(crate) struct Merge<C> {
     sources: Vec<C>,
+    losers: Losers,
+    heads: Heads,
+    /// Below this head the winner stays the winner; 0 while that is not known.
+    runner_up: u64,
     deletes: Deletes,
+    valid: bool,
+    /// For each source what newer ones deleted; empty if nobody deleted ranges.
+    deleted: Vec<RangeSet>,
     range_deletes: RangeSet,
+    /// The key at which the direction changes.
+    turn: Vec<u8>,
+}
+
+/// How keys become heads.
+#[derive(Debug)]
+struct Heads {
+    prefix: Vec<u8>,
+    /// Whether larger keys come first.
+    reverse: bool,
+    /// Ties since the prefix was chosen, and how many of them to bear.
+    ties: u32,
+    patience: u32,
 }
 
 impl<C: Cursor> Merge<C> {
     /// `sources`, the newest first.
     pub(crate) fn new(sources: Vec<C>, deletes: Deletes) -> Self {
-        Self { sources, deletes, range_deletes: RangeSet::default() }
+        let (deleted, all) = deleted_by_newer(&sources);
+        Self {
+            sources,
+            losers: Losers::default(),
+            heads: Heads { prefix: Vec::new(), reverse: false, ties: 0, patience: PATIENCE },
+            runner_up: 0,
+            deletes,
+            valid: false,
+            deleted,
+            range_deletes: if deletes == Deletes::Keep { all } else { RangeSet::default() },
+            turn: Vec::new(),
+        }
     }
+
+    /// Places every source by `seek`, and the merge at the first entry that counts.
+    fn start(&mut self, reverse: bool, seek: impl FnMut(&mut C) -> Result<()>) -> Result<()> {
+        self.valid = false;
+        self.sources.iter_mut().try_for_each(seek)?;
+        if self.sources.is_empty() {
+            return Ok(());
+        }
+        let Self { sources, losers, heads, .. } = self;
+        (heads.reverse, heads.ties, heads.patience) = (reverse, 0, PATIENCE);
+        heads.set_prefix(common(sources.iter().filter(|source| source.valid()).map(C::key)));
+        losers.set((0..).zip(sources.iter()).map(|(i, source)| heads.contender(i, source)));
+        losers.play(|a, b| heads.settle_tie(sources, a, b));
+        self.runner_up = 0;
+        self.settle()
+    }
+
+    /// From the present winner on, to the first entry that counts.
+    fn settle(&mut self) -> Result<()> {
+        loop {
+            let winner = self.losers.winner();
+            if winner.head == LAST {
+                if winner.standing == Standing::End {
+                    self.valid = false;
+                    return Ok(());
+                }
+                self.shrink_prefix();
+            }
+            let source = winner.source as usize;
+            if winner.standing == Standing::Shadowed {
+                self.step(source)?;
+            } else if self.is_deleted(source) {
+                self.leave_deleted(source)?;
+            } else if self.deletes == Deletes::Hide && self.sources[source].kind() == Kind::Delete {
+                self.step(source)?;
+            } else {
+                self.valid = true;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves the winner by one entry.
+    #[inline]
+    fn step(&mut self, source: usize) -> Result<()> {
+        let cursor = &mut self.sources[source];
+        if self.heads.reverse { cursor.prev() } else { cursor.next() }?;
+        let moved = self.heads.contender(source as u32, cursor);
+        self.replay(moved);
+        Ok(())
+    }
+
+    /// The winner moved: finds the next.
+    #[inline]
+    fn replay(&mut self, moved: Contender) {
+        if moved.head < self.runner_up {
+            self.losers.stay(moved);
+            return;
+        }
+        let Self { sources, losers, heads, .. } = self;
+        losers.replay(moved, |a, b| heads.settle_tie(sources, a, b));
+        let again = losers.winner().source == moved.source;
+        self.runner_up = if again { losers.runner_up() } else { 0 };
+        if self.heads.ties >= self.heads.patience {
+            self.grow_prefix();
+        }
+    }
+
+    /// Whether a newer source deleted the range in which `source` is.
+    #[inline]
+    fn is_deleted(&self, source: usize) -> bool {
+        self.deleted
+            .get(source)
+            .is_some_and(|deleted| deleted.covering(self.sources[source].key()).is_some())
+    }
+
+    /// Moves the winner, which is in a deleted range, out of it. A short range may be left by one
+    /// step, which costs much less than a seek.
+    fn leave_deleted(&mut self, source: usize) -> Result<()> {
+        let cursor = &mut self.sources[source];
+        let Some(span) = self.deleted[source].covering(cursor.key()) else { return Ok(()) };
+        if self.heads.reverse {
+            cursor.prev()?;
+            if cursor.valid() && span.start <= cursor.key() {
+                cursor.seek_before(&span.start)?;
+            }
+        } else {
+            cursor.next()?;
+            match &span.end {
+                Some(end) if cursor.valid() && cursor.key() < end => cursor.seek(end)?,
+                Some(_) => {}
+                None => {
+                    self.replay(Contender::end(source as u32));
+                    return Ok(());
+                }
+            }
+        }
+        let moved = self.heads.contender(source as u32, cursor);
+        self.replay(moved);
+        Ok(())
+    }
+
+    /// Goes on in the other direction from the present key.
+    fn turn(&mut self, reverse: bool) -> Result<()> {
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.clear();
+        turn.extend_from_slice(self.key());
+        let turned = self.start(reverse, |source| {
+            if reverse {
+                return source.seek_before(&turn);
+            }
+            source.seek(&turn)?;
+            if source.valid() && source.key() == turn { source.next() } else { Ok(()) }
+        });
+        self.turn = turn;
+        turned
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        self.step(self.losers.winner().source as usize)?;
+        self.settle()
+    }
+
+    /// The winner may have left the prefix, and then all others have.
+    #[cold]
+    fn shrink_prefix(&mut self) {
+        let key = self.sources[self.losers.winner().source as usize].key();
+        let common = common_prefix(&self.heads.prefix, key);
+        if common < self.heads.prefix.len() {
+            self.heads.prefix.truncate(common);
+            self.rehead();
+        }
+    }
+
+    /// Heads tied often: perhaps the keys have more in common than was known.
+    #[cold]
+    fn grow_prefix(&mut self) {
+        let Self { sources, losers, heads, .. } = self;
+        let live = losers.contenders().iter().filter(|one| one.standing != Standing::End);
+        let prefix = common(live.map(|one| sources[one.source as usize].key()));
+        heads.ties = 0;
+        if prefix.len() > heads.prefix.len() {
+            heads.set_prefix(prefix);
+            heads.patience = PATIENCE;
+            self.rehead();
+        } else {
+            heads.patience = (heads.patience * 2).min(PATIENCE_MAX);
+        }
+    }
+
+    fn rehead(&mut self) {
+        let Self { sources, losers, heads, .. } = self;
+        losers.rehead(|one| match one.standing {
+            Standing::End => LAST,
+            _ => heads.head(sources[one.source as usize].key()),
+        });
+        losers.play(|a, b| heads.settle_tie(sources, a, b));
+        self.runner_up = 0;
+    }
+}
+
+impl Heads {
+    fn set_prefix(&mut self, prefix: &[u8]) {
+        self.prefix.clear();
+        self.prefix.extend_from_slice(prefix);
+    }
+
+    fn contender<C: Cursor>(&self, source: u32, cursor: &C) -> Contender {
+        if !cursor.valid() {
+            return Contender::end(source);
+        }
+        Contender { head: self.head(cursor.key()), source, standing: Standing::Live }
+    }
+
+    /// A number that is smaller only for a key that comes earlier.
+    #[inline]
+    fn head(&self, key: &[u8]) -> u64 {
+        let head = match key.strip_prefix(self.prefix.as_slice()) {
+            Some(rest) => first_eight(rest),
+            None if key < self.prefix.as_slice() => 0,
+            None => u64::MAX,
+        };
+        if self.reverse { !head } else { head }
+    }
+
+    /// Whether `a` goes before `b`, whose head is the same. If their keys are, the newer does,
+    /// and the older is marked.
+    #[cold]
+    fn settle_tie<C: Cursor>(
+        &mut self,
+        sources: &[C],
+        a: &mut Contender,
+        b: &mut Contender,
+    ) -> bool {
+        match (a.standing, b.standing) {
+            (Standing::End, _) => return false,
+            (_, Standing::End) => return true,
+            _ => self.ties += 1,
+        }
+        let keys = [&*a, &*b].map(|one| sources[one.source as usize].key());
+        match keys[0].cmp(keys[1]) {
+            Ordering::Less => !self.reverse,
+            Ordering::Greater => self.reverse,
+            Ordering::Equal => {
+                let a_is_newer = a.source < b.source;
+                let older = if a_is_newer { b } else { a };
+                older.standing = Standing::Shadowed;
+                a_is_newer
+            }
+        }
+    }
+}
+
+/// For each source the ranges that newer ones deleted (nothing at all if none did), and those of
+/// all sources.
+fn deleted_by_newer<C: Cursor>(sources: &[C]) -> (Vec<RangeSet>, RangeSet) {
+    let mut all = RangeSet::default();
+    let mut by_newer = Vec::new();
+    for (i, source) in sources.iter().enumerate() {
+        if !all.is_empty() {
+            by_newer.resize(i, RangeSet::default());
+            by_newer.push(all.clone());
+        }
+        all.add_all(source.range_deletes());
+    }
+    (by_newer, all)
+}
+
+/// The first eight bytes as a number that orders as they do; zeros where there are none.
+#[inline]
+fn first_eight(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => bytes
+            .iter()
+            .zip((0..64).step_by(8).rev())
+            .fold(0, |head, (byte, shift)| head | u64::from(*byte) << shift),
+    }
+}
+
+/// What all keys begin with.
+fn common<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> &'a [u8] {
+    let first = keys.next().unwrap_or_default();
+    let len = keys.fold(first.len(), |len, key| common_prefix(&first[..len], key));
+    &first[..len]
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl<C: Cursor> Cursor for Merge<C> {
     fn seek_first(&mut self) -> Result<()> {
-        Ok(())
+        self.start(false, C::seek_first)
     }
+
     fn seek_last(&mut self) -> Result<()> {
-        Ok(())
+        self.start(true, C::seek_last)
     }
-    fn seek(&mut self, _key: &[u8]) -> Result<()> {
-        Ok(())
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.start(false, |source| source.seek(key))
     }
-    fn seek_before(&mut self, _key: &[u8]) -> Result<()> {
-        Ok(())
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.start(true, |source| source.seek_before(key))
     }
+
+    #[inline]
     fn next(&mut self) -> Result<()> {
-        Ok(())
+        let moved = if self.heads.reverse { self.turn(false) } else { self.go_on() };
+        moved.inspect_err(|_| self.valid = false)
     }
+
+    #[inline]
     fn prev(&mut self) -> Result<()> {
-        Ok(())
+        let moved = if self.heads.reverse { self.go_on() } else { self.turn(true) };
+        moved.inspect_err(|_| self.valid = false)
     }
+
+    #[inline]
     fn valid(&self) -> bool {
-        let _ = self.deletes;
-        !self.sources.is_empty() && false
+        self.valid
     }
+
+    #[inline]
     fn key(&self) -> &[u8] {
-        &[]
+        self.sources[self.losers.winner().source as usize].key()
     }
+
+    #[inline]
     fn kind(&self) -> Kind {
-        Kind::Put
+        self.sources[self.losers.winner().source as usize].kind()
     }
+
+    #[inline]
     fn value(&mut self) -> Result<&[u8]> {
-        Ok(&[])
+        self.sources[self.losers.winner().source as usize].value()
     }
+
     fn pinned_value(&mut self) -> Result<Value> {
-        Ok(Value::copied(&[]))
+        self.sources[self.losers.winner().source as usize].pinned_value()
     }
+
     fn range_deletes(&self) -> &RangeSet {
         &self.range_deletes
     }

@@ -1,0 +1,193 @@
+//! Writing entries as runs of bounded size.
+
+use super::{
+    older::Older,
+    tier::{Tier, span},
+};
+use crate::{
+    Result,
+    sorted::{Cursor, FileId, Kind, RangeSet, Run, RunOptions, RunWriter, Span, run_name},
+    table::Shop,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Entries written between two pauses of background work, in bytes.
+const BREATH_BYTES: u64 = 1 << 20;
+
+/// Where and how runs are written.
+pub(super) struct Plan<'a> {
+    pub(super) shop: &'a Shop,
+    /// The stretch of keys to be written.
+    pub(super) within: Span,
+    /// How to write the run that starts at a key.
+    pub(super) options: &'a dyn Fn(&[u8]) -> RunOptions,
+    /// Bytes after which a run ends.
+    pub(super) file_bytes: u64,
+    /// The level below the output: a run ends when it overlaps too much of it, else merging it
+    /// further down would be too large a job.
+    pub(super) grandparents: Option<Tier>,
+    /// What must not be overlapped by one run, in bytes.
+    pub(super) grandparent_bytes: u64,
+}
+
+/// Writes ascending entries into runs that do not overlap, range deletes included: each run has
+/// those from its first key up to the next run's. Unless finished, removes what it wrote.
+pub(super) struct Output<'a> {
+    plan: Plan<'a>,
+    range_deletes: RangeSet,
+    /// Where the stretch of the run being written starts.
+    start: Bytes,
+    writer: Option<RunWriter>,
+    overlap: Overlap,
+    made: Vec<Arc<Run>>,
+    /// Files created, to be removed again on failure.
+    files: Vec<FileId>,
+}
+
+/// How much of the level below the output the run being written overlaps.
+#[derive(Default)]
+struct Overlap {
+    next: usize,
+    bytes: u64,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(plan: Plan<'a>, range_deletes: &RangeSet) -> Self {
+        let range_deletes = range_deletes.clip(&plan.within);
+        let start = plan.within.start.clone();
+        let next =
+            plan.grandparents.as_ref().map_or(0, |tier| tier.range_overlapping(&plan.within).start);
+        let overlap = Overlap { next, bytes: 0 };
+        let (made, files) = (Vec::new(), Vec::new());
+        Self { plan, range_deletes, start, writer: None, overlap, made, files }
+    }
+
+    /// The next entry.
+    fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
+        let passed = self.pass_grandparents(key);
+        if let Some(writer) = &self.writer
+            && (passed || writer.bytes_written() >= self.plan.file_bytes)
+        {
+            self.cut(Some(Bytes::copy_from_slice(key)))?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.begin(key)?,
+        };
+        writer.add(key, kind, value)
+    }
+
+    /// Counts what lies below up to `key`; says whether that is too much for one run.
+    fn pass_grandparents(&mut self, key: &[u8]) -> bool {
+        let Some(tier) = &self.plan.grandparents else { return false };
+        while let Some(run) = tier.runs().get(self.overlap.next)
+            && *span(run).start <= *key
+        {
+            self.overlap.next += 1;
+            self.overlap.bytes += run.meta().bytes;
+        }
+        self.overlap.bytes > self.plan.grandparent_bytes
+    }
+
+    fn begin(&mut self, key: &[u8]) -> Result<&mut RunWriter> {
+        let file = self.plan.shop.files.take();
+        let options = (self.plan.options)(key);
+        let writer = RunWriter::create(&*self.plan.shop.folder, file, options)?;
+        self.files.push(file);
+        self.overlap.bytes = 0;
+        Ok(self.writer.insert(writer))
+    }
+
+    /// Ends the run being written; its range deletes reach up to `end`.
+    fn cut(&mut self, end: Option<Bytes>) -> Result<()> {
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let end = end.or_else(|| self.plan.within.end.clone());
+        let stretch = Span { start: std::mem::take(&mut self.start), end };
+        for deleted in self.range_deletes.clip(&stretch).spans() {
+            writer.delete_range(deleted.clone());
+        }
+        self.start = stretch.end.unwrap_or_default();
+        let meta = writer.finish()?;
+        self.made.push(Run::open(&*self.plan.shop.folder, meta, &self.plan.shop.access)?);
+        Ok(())
+    }
+
+    /// The runs written, in key order.
+    fn finish(mut self) -> Result<Vec<Arc<Run>>> {
+        if self.made.is_empty() && self.writer.is_none() && !self.range_deletes.is_empty() {
+            let start = self.start.clone();
+            self.begin(&start)?;
+        }
+        self.cut(None)?;
+        self.files.clear();
+        Ok(std::mem::take(&mut self.made))
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.writer = None;
+        self.made.clear();
+        for &file in &self.files {
+            // What cannot be removed is an orphan that the next open removes.
+            let _ = self.plan.shop.folder.remove(&run_name(file));
+        }
+    }
+}
+
+/// What was written, and how many bytes of keys and values were read for it.
+pub(super) struct Poured {
+    pub(super) runs: Vec<Arc<Run>>,
+    pub(super) read: u64,
+}
+
+/// Writes what `input` has in the plan's stretch, without deletes that have nothing `older` to
+/// delete. With `breathe`, pauses now and then.
+pub(super) fn pour<C: Cursor + ?Sized>(
+    input: &mut C,
+    mut older: Older,
+    plan: Plan<'_>,
+    breathe: bool,
+) -> Result<Poured> {
+    let (shop, within) = (plan.shop, plan.within.clone());
+    let mut output = Output::new(plan, &older.clip(input.range_deletes()));
+    let mut key = Vec::new();
+    let (mut read, mut pause_at) = (0, BREATH_BYTES);
+    input.seek(&within.start)?;
+    while input.valid() && within.ends_after(input.key()) {
+        key.clear();
+        key.extend_from_slice(input.key());
+        let kind = input.kind();
+        let value = if kind == Kind::Delete { &[][..] } else { input.value()? };
+        read += (key.len() + value.len()) as u64;
+        if kind == Kind::Put || older.may_hold(&key) {
+            output.add(&key, kind, value)?;
+        }
+        if breathe && read >= pause_at {
+            pause_at = read + BREATH_BYTES;
+            shop.breathe()?;
+        }
+        input.next()?;
+    }
+    Ok(Poured { runs: output.finish()?, read })
+}
+
+/// Writes entries that come ready, strictly ascending.
+pub(super) fn fill(
+    entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
+    check: impl Fn(Option<&Bytes>, &Bytes, &Bytes) -> Result<()>,
+    plan: Plan<'_>,
+) -> Result<Poured> {
+    let mut output = Output::new(plan, &RangeSet::none());
+    let mut last = None;
+    let mut read = 0;
+    for entry in entries {
+        let (key, value) = entry?;
+        check(last.as_ref(), &key, &value)?;
+        read += (key.len() + value.len()) as u64;
+        output.add(&key, Kind::Put, &value)?;
+        last = Some(key);
+    }
+    Ok(Poured { runs: output.finish()?, read })
+}
