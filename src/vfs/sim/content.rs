@@ -1,11 +1,11 @@
 //! The bytes of one simulated file: sectors that copies share until one of them is written.
 //!
 //! A crash image differs from its neighbours in a few sectors, so making one copies a list of
-//! pointers and nothing else; what is derived from the bytes (their digest, the flat copy that a
-//! mapping shows) is kept with them and shared as well.
+//! pointers and nothing else; what is derived from the bytes (each sector's digest, the flat copy
+//! that a mapping shows) is kept with them and shared as well.
 
 use std::sync::{Arc, LazyLock, OnceLock};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR: usize = 512;
@@ -13,9 +13,27 @@ pub(super) const SECTOR: usize = 512;
 /// The longest file the simulation keeps.
 pub(super) const MAX_BYTES: u64 = 1 << 32;
 
-type Sector = [u8; SECTOR];
+#[derive(Clone, Debug)]
+struct Sector {
+    bytes: [u8; SECTOR],
+    digest: OnceLock<u64>,
+}
 
-static ZEROS: LazyLock<Arc<Sector>> = LazyLock::new(|| Arc::new([0; SECTOR]));
+impl Sector {
+    /// The bytes, to be changed.
+    fn bytes_mut(shared: &mut Arc<Self>) -> &mut [u8; SECTOR] {
+        let sector = Arc::make_mut(shared);
+        sector.digest.take();
+        &mut sector.bytes
+    }
+
+    fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| xxh3_64(&self.bytes))
+    }
+}
+
+static ZEROS: LazyLock<Arc<Sector>> =
+    LazyLock::new(|| Arc::new(Sector { bytes: [0; SECTOR], digest: OnceLock::new() }));
 
 /// The bytes of one file.
 ///
@@ -89,7 +107,7 @@ impl Content {
             self.stored += 1;
         }
         let sector = self.sectors[index].get_or_insert_with(|| Arc::clone(&ZEROS));
-        Arc::make_mut(sector)[start..start + bytes.len()].copy_from_slice(bytes);
+        Sector::bytes_mut(sector)[start..start + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Makes the file at least `len` long.
@@ -124,9 +142,9 @@ impl Content {
             return;
         }
         if let Some(Some(last)) = self.sectors.last_mut()
-            && last[kept..].iter().any(|byte| *byte != 0)
+            && last.bytes[kept..].iter().any(|byte| *byte != 0)
         {
-            Arc::make_mut(last)[kept..].fill(0);
+            Sector::bytes_mut(last)[kept..].fill(0);
         }
     }
 
@@ -139,7 +157,7 @@ impl Content {
             match self.sectors.get((place / SECTOR as u64) as usize) {
                 Some(Some(sector)) => {
                     let start = place as usize % SECTOR;
-                    to.copy_from_slice(&sector[start..start + bytes]);
+                    to.copy_from_slice(&sector.bytes[start..start + bytes]);
                 }
                 _ => to.fill(0),
             }
@@ -160,11 +178,14 @@ impl Content {
     /// A hash of length and bytes; holes and written zeros are the same.
     pub(super) fn digest(&self) -> u128 {
         *self.digest.get_or_init(|| {
+            let zeros = ZEROS.digest().to_le_bytes();
             let mut hash = Xxh3::new();
             hash.update(&self.len.to_le_bytes());
             for index in 0..sectors_of(self.len) {
-                let sector = self.sectors.get(index).and_then(Option::as_ref).unwrap_or(&ZEROS);
-                hash.update(&sector[..]);
+                match self.sectors.get(index) {
+                    Some(Some(sector)) => hash.update(&sector.digest().to_le_bytes()),
+                    _ => hash.update(&zeros),
+                }
             }
             hash.digest128()
         })

@@ -215,6 +215,31 @@ fn a_rename_is_one_change_or_two() {
 }
 
 #[test]
+fn a_name_is_only_taken_from_the_file_that_had_it() {
+    let (disk, _) = disk_with(b"old");
+    create(&disk, "b");
+    disk.sync().unwrap();
+    disk.rename("b", "a").unwrap();
+    disk.remove("a").unwrap();
+    assert_eq!(bytes(&disk.crash(&Choice::KeepOne(1)), "a").unwrap(), b"old");
+    assert_eq!(disk.crash(&Choice::All).list().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn reserving_space_below_the_length_does_not_change_it() {
+    let disk = Disk::new(1);
+    let file = create(&disk, "a");
+    disk.sync().unwrap();
+    file.write_at(b"x", 1000).unwrap();
+    file.allocate(600).unwrap();
+    let lengths: BTreeSet<_> =
+        outcomes(&disk).into_iter().map(|bytes| bytes.map(|bytes| bytes.len())).collect();
+    assert_eq!(lengths, BTreeSet::from([Some(0), Some(1001)]));
+    file.allocate(1500).unwrap();
+    assert_eq!(bytes(&disk.crash(&Choice::KeepOne(3)), "a").unwrap(), [0; 1500]);
+}
+
+#[test]
 fn a_failed_sync_marks_bytes_clean() {
     let (disk, file) = disk_with(b"abc");
     file.write_at(b"A", 0).unwrap();
@@ -360,9 +385,15 @@ fn a_full_disk_takes_what_fits_and_recovers() {
     disk.set_capacity(Some(20 * 512));
     file.allocate(9000).unwrap();
     assert_eq!(disk.used(), 512 + 18 * 512);
-    disk.remove("a").unwrap();
-    assert_eq!(disk.used(), 19 * 512, "still open");
+    create(&disk, "b");
+    disk.rename("b", "a").unwrap();
+    assert_eq!(disk.used(), 20 * 512, "replaced, but still open");
     drop(file);
+    assert_eq!(disk.used(), 512);
+    create(&disk, "b");
+    disk.rename("b", "a").unwrap();
+    assert_eq!(disk.used(), 512, "replaced");
+    disk.remove("a").unwrap();
     assert_eq!(disk.used(), 0);
 }
 
@@ -498,4 +529,36 @@ fn crashes_are_all_different_and_include_the_extremes() {
     let results: Vec<_> = crashes.iter().map(|crash| bytes(&crash.disk, "a").unwrap()).collect();
     assert!(results.contains(&b"abc".to_vec()) && results.contains(&vec![b'x'; 3000]));
     assert!(results.iter().any(|text| text.len() == 3000 && text[0] == b'a' && text[600] == b'x'));
+}
+
+/// Prints what one image costs: `cargo test --release --lib image_cost -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn image_cost() {
+    let disk = Disk::new(1);
+    let file = create(&disk, "base");
+    write_all_at(&*file, &[1; 400 << 10], 0).unwrap();
+    file.sync(SyncKind::Full).unwrap();
+    disk.sync().unwrap();
+    let log = create(&disk, "log");
+    log.allocate(64 << 10).unwrap();
+    for record in 0..400 {
+        log.write_at(&[record as u8; 140], record * 140).unwrap();
+        file.write_at(&[record as u8; 4096], record * 1000).unwrap();
+        if record % 3 == 0 {
+            log.sync(SyncKind::Data).unwrap();
+            file.sync(SyncKind::Data).unwrap();
+        }
+    }
+    let history = disk.history();
+    let start = std::time::Instant::now();
+    let (mut images, mut prints) = (0, BTreeSet::new());
+    for point in history.points() {
+        for choice in history.choices_at(point, &Effort::default()) {
+            prints.insert(history.image(point, &choice).fingerprint());
+            images += 1;
+        }
+    }
+    let each = start.elapsed() / images;
+    println!("{images} images with fingerprint, {} different: {each:?} each", prints.len());
 }
