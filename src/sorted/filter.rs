@@ -4,6 +4,15 @@
 //! space-efficient Bloom filters"), so asking costs one cache line, and a filter on disk is asked
 //! by reading one page of it. The hash is the one of the whole look-up: its high bits choose the
 //! line, 9 bits from the low end choose each bit. At 10 bits a key about 1.2 % of absent keys pass.
+//!
+//! ```text
+//! Format: filter line
+//!
+//! 64 bytes, 512 bits; bit b is bit b % 8 of byte b / 8
+//! line of a hash    hash * lines / 2^64
+//! bits of a hash    h & 511, then h >>= 9, and so on; for the seventh, fourteenth .. (probe p from
+//!                   0) h starts anew as ((hash ^ p) * 0x9e3779b97f4a7c15) rotated left by 32
+//! ```
 
 /// How long a line is: one cache line.
 pub(crate) const LINE: usize = 64;

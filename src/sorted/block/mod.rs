@@ -7,6 +7,8 @@
 //! index, so walking backwards costs what walking forwards does.
 //!
 //! ```text
+//! Format: block
+//!
 //!   0  u64  checksum of bytes 8.. , seeded with the block's place
 //!   8  u16  count              10  u16  prefix length
 //!  12  u16  suffix length      65535: varies (u8 before each), 65534: varies (u16 before each)

@@ -1,6 +1,8 @@
 //! What a run file looks like, for its writer and its readers.
 //!
 //! ```text
+//! Format: run
+//!
 //! leaves and far values    blocks in units of the block length, or compressed in units of 64
 //! branch blocks            in units of the block length, lowest level first, the root last
 //! filter pages             each 4096 bytes: u64 checksum, 56 zeros, 63 lines
@@ -29,10 +31,12 @@
 //!  16  u64  checksum of its bytes in the file, seeded with their place
 //! ```
 //!
+//! A branch block is always named by its unit of the block length; a leaf of a compressed run by
+//! its unit of 64 and its length.
+//!
 //! Between the parts lie zeros up to the next part's unit. Each part has a checksum of its own,
 //! so that reading a little checks a little; the digest in the manifest covers every byte.
 
-use super::RunMeta;
 use crate::{
     codec::{Compression, Reader, checksum, put_bytes, put_u32, put_u64, put_varint},
     sorted::{
@@ -309,13 +313,6 @@ pub(super) fn decode_span(reader: &mut Reader<'_>) -> Option<Span> {
 /// A key, or the bound just above one, which is a byte longer.
 pub(super) fn decode_key(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
     reader.bytes().filter(|key| key.len() <= MAX_KEY + 1).map(<[u8]>::to_vec)
-}
-
-/// The section of properties, its checksum still zero.
-pub(super) fn encode_properties(meta: &RunMeta) -> Vec<u8> {
-    let mut out = vec![0; 8];
-    RunMeta { bytes: 0, digest: 0, ..meta.clone() }.encode(&mut out);
-    out
 }
 
 #[cfg(test)]

@@ -1,4 +1,14 @@
-//! What the manifest knows about a run.
+//! What the manifest knows about a run; a copy lies in the run itself, its properties.
+//!
+//! ```text
+//! Format: run meta
+//!
+//! varint file number, varint length, bytes first key, bytes last key, span,
+//! varint entries, varint deletes, varint range deletes, varint raw bytes, u64 digest
+//!
+//! bytes   varint length, so many bytes
+//! span    bytes start, then u8 0, or u8 1 and bytes end
+//! ```
 
 use super::format::{decode_key, decode_span, encode_span};
 use crate::{
@@ -59,6 +69,13 @@ impl RunMeta {
         let fits = meta.first <= meta.last && meta.deletes <= meta.entries && within;
         fits.then_some(meta)
     }
+}
+
+/// The section of properties, its checksum still zero: what a lost manifest is made from again.
+pub(super) fn encode_properties(meta: &RunMeta) -> Vec<u8> {
+    let mut out = vec![0; 8];
+    RunMeta { bytes: 0, digest: 0, ..meta.clone() }.encode(&mut out);
+    out
 }
 
 #[cfg(test)]

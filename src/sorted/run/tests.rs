@@ -254,3 +254,336 @@ proptest! {
         walk(&mut cursor, &model, &moves);
     }
 }
+
+fn small_model() -> Model {
+    let mut model: Model = (0..60u32)
+        .map(|n| (format!("user/{:04}", n * 7).into_bytes(), Some(vec![n as u8; n as usize])))
+        .collect();
+    model.insert(b"user/0100".to_vec(), None);
+    model.insert(b"a long value".to_vec(), Some((0..700u32).map(|n| n as u8).collect()));
+    model.insert(b"zeros".to_vec(), Some(vec![0; 900]));
+    model.insert([b"k".repeat(300)].concat(), Some(b"oversize".to_vec()));
+    model
+}
+
+fn small_spans() -> Vec<Span> {
+    vec![Span::new("user/0200x", Some("user/0206")), Span::new("v", Some("w"))]
+}
+
+/// Asks a run everything; answers must be those of the model, or say that data are corrupt.
+fn is_right_or_corrupt(run: &Arc<Run>, model: &Model) {
+    let corrupt = |error: Error| {
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+        assert_eq!(error.file(), Some("0000000007.run"), "{error:?}");
+        assert!(error.offset().is_some_and(|at| at <= run.meta().bytes), "{error:?}");
+    };
+    for (key, value) in model {
+        match get(run, key) {
+            Ok(answer) => {
+                let answer = answer.map(|value| value.map(|value| value.to_vec()));
+                assert_eq!(answer.as_ref(), Some(value));
+            }
+            Err(error) => corrupt(error),
+        }
+    }
+    for absent in [&b"user/00071"[..], b"", b"zzz"] {
+        get(run, absent).map_or_else(corrupt, |answer| assert_eq!(answer, None));
+    }
+    get(run, b"user/0205").map_or_else(corrupt, |answer| assert_eq!(answer, Some(None)));
+    match scan(&mut run.cursor()) {
+        Ok((forward, backward)) => assert!(forward == *model && backward == *model),
+        Err(error) => corrupt(error),
+    }
+}
+
+fn rewritten(meta: &RunMeta, bytes: &[u8]) -> MemFolder {
+    let folder = MemFolder::default();
+    let file = folder.open(&run_name(meta.file), Access::CreateNew).unwrap();
+    write_all_at(&*file, bytes, 0).unwrap();
+    folder
+}
+
+fn bytes_of(folder: &MemFolder) -> Vec<u8> {
+    read_whole(&*folder.open(&run_name(7), Access::Read).unwrap()).unwrap()
+}
+
+/// Flips one bit at a time, of those that `chosen` says, and asks everything each time.
+fn flip_bits(compression: Compression, chosen: impl Fn(usize) -> bool) {
+    let (folder, model) = (MemFolder::default(), small_model());
+    let meta = write(&folder, &model, &small_spans(), options(256, compression));
+    let bytes = bytes_of(&folder);
+    for bit in (0..8 * bytes.len()).filter(|bit| chosen(*bit)) {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let folder = rewritten(&meta, &bytes);
+        match Run::open(&folder, meta.clone(), &ALL[bit % 3].access()) {
+            Ok(run) => {
+                is_right_or_corrupt(&run, &model);
+                let error = run.verify().expect_err("verify finds every flipped bit");
+                assert!(error.is_corrupt());
+            }
+            Err(error) => {
+                assert!(error.is_corrupt() || error.kind() == ErrorKind::Version, "{error:?}");
+                assert_eq!(error.file(), Some("0000000007.run"));
+            }
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_are_harmless_and_found() {
+    flip_bits(Compression::None, |bit| bit % 89 == 0);
+    flip_bits(Compression::Lz4, |bit| bit % 97 == 0);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn every_flipped_bit_is_harmless_and_found() {
+    flip_bits(Compression::None, |_| true);
+    flip_bits(Compression::Lz4, |_| true);
+}
+
+#[test]
+fn verify_reads_the_file_again() {
+    let (folder, model) = (MemFolder::default(), small_model());
+    let meta = write(&folder, &model, &small_spans(), options(256, Compression::None));
+    for how in ALL {
+        let bytes = bytes_of(&folder);
+        let copy = rewritten(&meta, &bytes);
+        let run = Run::open(&copy, meta.clone(), &how.access()).unwrap();
+        is_right_or_corrupt(&run, &model);
+        run.verify().unwrap();
+        let file = copy.open(&run_name(7), Access::Write).unwrap();
+        for at in [10, bytes.len() - 3] {
+            write_all_at(&*file, &[bytes[at] ^ 1], at as u64).unwrap();
+            assert!(run.verify().unwrap_err().is_corrupt());
+            write_all_at(&*file, &[bytes[at]], at as u64).unwrap();
+        }
+        file.set_len(meta.bytes - 1).unwrap();
+        assert!(run.verify().unwrap_err().is_corrupt());
+    }
+}
+
+#[test]
+fn other_lengths_are_refused() {
+    let folder = MemFolder::default();
+    let meta = write(&folder, &small_model(), &[], options(256, Compression::None));
+    let bytes = bytes_of(&folder);
+    let mut longer = bytes.clone();
+    longer.push(0);
+    let cuts = (0..bytes.len()).step_by(97).map(|len| &bytes[..len]).chain([longer.as_slice()]);
+    for cut in cuts {
+        for meta in [meta.clone(), RunMeta { bytes: cut.len() as u64, ..meta.clone() }] {
+            let error = Run::open(&rewritten(&meta, cut), meta, &How::Mapped.access());
+            assert!(error.unwrap_err().is_corrupt());
+        }
+    }
+    let missing = RunMeta { file: 8, ..meta };
+    assert_eq!(
+        Run::open(&folder, missing, &How::Mapped.access()).unwrap_err().kind(),
+        ErrorKind::Io
+    );
+}
+
+/// Puts right checksums on all that was edited: what somebody does who means harm.
+fn reseal(bytes: &mut [u8], footer: &Footer) {
+    let at = bytes.len() - FOOTER_BYTES;
+    let unit = footer.block_bytes;
+    let (branches, end) = (footer.branches_at as usize, footer.branches_end as usize);
+    if footer.is_packed() {
+        return crate::sorted::block::seal(&mut bytes[at..], place(7, at as u64));
+    }
+    for (i, block) in bytes[..end].chunks_mut(unit).enumerate() {
+        // Far values and oversize blocks are not resealed; the model has none.
+        crate::sorted::block::seal(block, place(7, (i * unit) as u64));
+    }
+    assert!(branches <= end);
+    crate::sorted::block::seal(&mut bytes[at..], place(7, at as u64));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn hostile_runs_do_no_harm(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, any::<u8>()), 1..8),
+        footer_edit in prop::option::of((8usize..120, any::<u8>())),
+        how in 0usize..3,
+    ) {
+        let model: Model = (0..400u32)
+            .map(|n| (n.to_be_bytes().to_vec(), (n % 9 > 0).then(|| vec![7; (n % 50) as usize])))
+            .collect();
+        let folder = MemFolder::default();
+        let meta = write(&folder, &model, &[], options(256, Compression::None));
+        let mut bytes = bytes_of(&folder);
+        let footer = Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..], meta.bytes - 128).unwrap();
+        let blocks = footer.branches_end as usize / 256;
+        for (block, at, byte) in edits {
+            // Headers and branches are where damage leads elsewhere.
+            let block = block.index(blocks * 2).min(blocks - 1);
+            bytes[block * 256 + at] = byte;
+        }
+        if let Some((at, byte)) = footer_edit {
+            let at = bytes.len() - FOOTER_BYTES + at;
+            bytes[at] = byte;
+        }
+        reseal(&mut bytes, &footer);
+        let unchanged = bytes == bytes_of(&folder);
+        let folder = rewritten(&meta, &bytes);
+        let Ok(run) = Run::open(&folder, meta.clone(), &ALL[how].access()) else { return Ok(()) };
+        // Whatever it answers, it answers, and a walk ends.
+        for key in model.keys() {
+            let _ = get(&run, key);
+        }
+        let mut cursor = run.cursor();
+        for forward in [true, false] {
+            let start = if forward { cursor.seek_first() } else { cursor.seek_last() };
+            let mut steps = 0;
+            let mut moved = start;
+            while moved.is_ok() && cursor.valid() {
+                let _ = cursor.value().map(<[u8]>::len);
+                steps += 1;
+                prop_assert!(steps <= 256 * blocks);
+                if !cursor.valid() {
+                    break;
+                }
+                moved = if forward { cursor.next() } else { cursor.prev() };
+            }
+        }
+        prop_assert_eq!(run.verify().is_ok(), unchanged, "verify passes what was written only");
+    }
+}
+
+#[test]
+fn range_deletes_hide_what_is_older_only() {
+    let folder = MemFolder::default();
+    let model: Model = [(b"b".to_vec(), Some(b"1".to_vec())), (b"d".to_vec(), None)].into();
+    let spans = [Span::new("a", Some("c")), Span::new("x", None::<&str>)];
+    let meta = write(&folder, &model, &spans, RunOptions::default());
+    assert_eq!(meta.span, Span::new("a", None::<&str>));
+    assert_eq!((&meta.first[..], &meta.last[..]), (&b"b"[..], &b"d"[..]));
+    assert_eq!((meta.entries, meta.deletes, meta.range_deletes), (2, 1, 2));
+    assert_eq!(meta.raw_bytes, 3);
+    let run = Run::open(&folder, meta, &How::Mapped.access()).unwrap();
+    assert_eq!(run.range_deletes().spans(), spans);
+    assert_eq!(run.cursor().range_deletes().spans(), spans);
+    assert!(matches!(get(&run, b"b"), Ok(Some(Some(value))) if value == b"1"));
+    for (key, answer) in [("aa", Some(None)), ("d", Some(None)), ("e", None), ("y", Some(None))] {
+        assert_eq!(get(&run, key.as_bytes()).unwrap(), answer, "{key}");
+    }
+    run.verify().unwrap();
+}
+
+#[test]
+fn runs_without_entries_open() {
+    for spans in [vec![], vec![Span::new("a", Some("b"))]] {
+        let folder = MemFolder::default();
+        let meta = write(&folder, &Model::new(), &spans, RunOptions::default());
+        assert!(meta.first.is_empty() && meta.last.is_empty());
+        let span = spans.first().cloned().unwrap_or(Span::new("", Some("")));
+        assert_eq!(meta.span, span);
+        for how in ALL {
+            let run = Run::open(&folder, meta.clone(), &how.access()).unwrap();
+            let answer = get(&run, b"aa").unwrap();
+            assert_eq!(answer, (!spans.is_empty()).then_some(None));
+            assert_eq!(scan(&mut run.cursor()).unwrap(), Default::default());
+            run.verify().unwrap();
+        }
+    }
+}
+
+#[test]
+fn long_keys_and_values_fit_any_block() {
+    let mut model = Model::new();
+    let longest = crate::sorted::MAX_KEY;
+    for (n, len) in [longest, longest - 1, 5000, longest, 3, longest].into_iter().enumerate() {
+        // Long keys that differ only at their ends make long separators.
+        let mut key = vec![b'a' + n as u8 / 2; len];
+        key.pop();
+        key.push(n as u8);
+        model.insert(key, Some(vec![n as u8; [10, 100_000, 3_000_000][n % 3]]));
+    }
+    model.insert(vec![], Some(vec![]));
+    for block_bytes in [1, 256, 8192, 32 << 10, 1 << 20] {
+        for compression in [Compression::None, Compression::Zstd] {
+            let folder = MemFolder::default();
+            let meta = write(&folder, &model, &[], options(block_bytes, compression));
+            let raw = model.iter().map(|(k, v)| k.len() + v.as_ref().unwrap().len()).sum::<usize>();
+            assert_eq!(meta.raw_bytes, raw as u64);
+            for how in ALL {
+                let run = Run::open(&folder, meta.clone(), &how.access()).unwrap();
+                run.verify().unwrap();
+                let (forward, backward) = scan(&mut run.cursor()).unwrap();
+                assert!(forward == model && backward == model);
+                for (key, value) in &model {
+                    let answer = get(&run, key).unwrap().unwrap().unwrap();
+                    assert_eq!(Some(answer.to_vec()), *value);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn refuses_what_is_no_run() {
+    let folder = MemFolder::default();
+    let mut writer = RunWriter::create(&folder, 1, RunOptions::default()).unwrap();
+    let too_long = vec![0; crate::sorted::MAX_KEY + 1];
+    let kind = |result: Result<()>| result.unwrap_err().kind();
+    assert_eq!(kind(writer.add(&too_long, Kind::Put, b"")), ErrorKind::Limit);
+    writer.add(b"b", Kind::Put, b"").unwrap();
+    assert_eq!(kind(writer.add(b"b", Kind::Put, b"")), ErrorKind::Misuse);
+    assert_eq!(kind(writer.add(b"a", Kind::Delete, b"")), ErrorKind::Misuse);
+    writer.add(b"c", Kind::Delete, b"ignored").unwrap();
+    let meta = writer.finish().unwrap();
+    assert_eq!((meta.entries, meta.raw_bytes), (2, 2));
+    let again = RunWriter::create(&folder, 1, RunOptions::default());
+    assert_eq!(again.err().unwrap().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn retired_runs_are_buried_when_nobody_reads_them() {
+    let folder = MemFolder::default();
+    let meta = write(&folder, &small_model(), &[], RunOptions::default());
+    let graveyard = Graveyard::new();
+    let kept = Run::open(&folder, meta.clone(), &How::Mapped.access()).unwrap();
+    drop(kept);
+    let run = Run::open(&folder, meta, &How::Mapped.access()).unwrap();
+    let mut cursor = run.cursor();
+    cursor.seek_first().unwrap();
+    let value = cursor.pinned_value().unwrap();
+    run.retire(&graveyard);
+    drop(run);
+    assert!(graveyard.take().is_empty());
+    drop(cursor);
+    assert!(graveyard.take().is_empty(), "a value pins the run it lies in");
+    assert_eq!(value.len(), 700);
+    drop(value);
+    assert_eq!(graveyard.take(), [7]);
+    assert!(graveyard.take().is_empty());
+}
+
+#[test]
+fn scans_of_files_read_ahead_past_the_cache() {
+    let model: Model =
+        (0..20_000u32).map(|n| (n.to_be_bytes().to_vec(), Some(vec![1; 40]))).collect();
+    for compression in [Compression::None, Compression::Lz4] {
+        let folder = MemFolder::default();
+        let meta = write(&folder, &model, &[], options(1024, compression));
+        let cache = Arc::new(BlockCache::new(1 << 20));
+        let run = Run::open(&folder, meta, &RunAccess::Cached(cache.clone())).unwrap();
+        let mut cursor = run.cursor();
+        cursor.seek_first().unwrap();
+        for (key, value) in &model {
+            assert_eq!(entry(&mut cursor).unwrap(), Some((key.clone(), value.clone())));
+            cursor.next().unwrap();
+        }
+        assert!(!cursor.valid());
+        assert!(cache.stats().misses <= 4, "{:?}", cache.stats());
+        get(&run, &5000u32.to_be_bytes()).unwrap();
+        let before = cache.stats();
+        get(&run, &5000u32.to_be_bytes()).unwrap();
+        assert_eq!(cache.stats().misses, before.misses);
+        assert!(cache.stats().hits > before.hits);
+    }
+}

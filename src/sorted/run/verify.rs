@@ -5,7 +5,8 @@
 
 use super::{
     Run,
-    format::{FarValue, LINES_A_PAGE, PAGE, encode_properties},
+    format::{FarValue, LINES_A_PAGE, PAGE},
+    meta::encode_properties,
     read_footer, read_ranges,
 };
 use crate::{

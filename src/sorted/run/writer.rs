@@ -4,8 +4,9 @@ use super::{
     RunMeta, RunOptions,
     format::{
         BLOCK_BYTES, FarValue, Footer, LINES_A_PAGE, PACKED_UNIT, PACKED_VALUE_MAX, PAGE, Packed,
-        encode_properties, encode_ranges,
+        encode_ranges,
     },
+    meta::encode_properties,
     output::Output,
     run_name,
 };
