@@ -32,7 +32,7 @@
 //! - The first record of a segment is a mark, its *link*: it says where the segment before it
 //!   ends, so a lost tail of that one is noticed. A log that is closed ends with a mark of its
 //!   own place, whose `synced` vouches for every record before it; nothing follows it.
-//! - *bytes* was synced before the segment was used: a shorter file has been cut by somebody.
+//! - *bytes* was synced before the segment was used: a shorter file with records has been cut.
 
 use crate::{
     Error, ErrorKind, Result,

@@ -16,9 +16,9 @@
 //! before it is used, and the next is made only after it:
 //!
 //! - that a segment exists proves that the one before it once did, whole header and all;
-//! - that a segment holds a record proves that its header once was whole;
-//! - that the manifest names a segment proves the same, so the first must be there;
-//! - a segment shorter than its header says has been cut.
+//! - that a segment holds a record proves that its header once was whole, and the file as long as
+//!   the header says;
+//! - that the manifest names a segment proves the same, so the first must be there.
 //!
 //! What cannot be told from a torn tail is damage to the last records synced, if nothing was
 //! appended after that sync; closing appends a mark for that reason (and because nothing follows a
@@ -102,7 +102,11 @@ fn open_first(folder: &dyn Folder, db_id: u128, from: SegmentId, listed: bool) -
     let mut reader = SegmentReader::open(folder, from)?;
     match reader.header(db_id)? {
         Some(header) => Ok(Linked { reader, header }),
-        None => Err(Error::corrupt(&name, 0, "no header of this database's log")),
+        None => {
+            let what =
+                "the segment that the log begins with is damaged, cut, or another database's";
+            Err(Error::corrupt(&name, 0, what))
+        }
     }
 }
 
@@ -228,7 +232,7 @@ impl Chain<'_> {
                     tail.has_bytes |= later.has_bytes;
                 }
                 None => {
-                    let what = "the header of a used segment is damaged";
+                    let what = "the header of a used segment is damaged, or its file was cut";
                     if reader.search(&self.identity, LINK_AT, &|_| true)?.is_proven {
                         return Err(Error::corrupt(&reader.name, 0, what));
                     }
@@ -298,18 +302,13 @@ impl SegmentReader {
         Ok(self.buffer.get(from..from + len))
     }
 
+    /// The header, if this segment was ever ready for use and is still as long as then.
     fn header(&mut self, db_id: u128) -> Result<Option<Header>> {
         let id = self.id;
         let Some(bytes) = self.bytes(0, HEADER_BYTES)? else { return Ok(None) };
         let Some(bytes) = bytes.first_chunk() else { return Ok(None) };
         let header = Header::decode(bytes, db_id, id)?;
-        match header {
-            Some(header) if self.size < header.bytes => {
-                let what = format!("the segment was made with {} bytes", header.bytes);
-                Err(Error::corrupt(&self.name, self.size, what))
-            }
-            header => Ok(header),
-        }
+        Ok(header.filter(|header| header.bytes <= self.size))
     }
 
     /// The record at `at`, if there is a whole one.

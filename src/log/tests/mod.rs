@@ -1,12 +1,13 @@
 //! The log as a whole, against a model and on a disk that misbehaves.
 
+mod crashes;
 mod damage;
 mod disk;
 mod faults;
 mod threads;
 
 use super::*;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, vfs::Folder};
 use disk::Disk;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ struct Batch {
     payload: Vec<u8>,
 }
 
-fn read(disk: &Disk, from: SegmentId) -> Result<(Vec<Batch>, Replayed)> {
+fn read(disk: &dyn Folder, from: SegmentId) -> Result<(Vec<Batch>, Replayed)> {
     let mut batches = Vec::new();
     let found = replay(disk, DB, from, &mut |record: Record<'_>| {
         let payload = record.payload.to_vec();
@@ -142,7 +143,6 @@ fn a_new_log_is_not_read_before_the_manifest_names_it() {
 
 impl Disk {
     fn list_segments(&self) -> Vec<SegmentId> {
-        use crate::vfs::Folder;
         self.list().unwrap().iter().filter_map(|name| format::segment_of(name)).collect()
     }
 }
