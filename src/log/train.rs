@@ -421,6 +421,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_failed_write_outlasts_the_sync_under_way() {
+        let end = Position::new(1, 8);
+        let mut station = Station::new(Position::new(1, 0));
+        station.unsynced.push_back((1, 1));
+        assert!(matches!(station.board(end, end), Board::Drive(_)));
+        drop(station.fail(&Error::new(ErrorKind::Io, "could not write")));
+        station.arrive(end, Ok(()));
+        assert!(matches!(station.board(end, end), Board::Covered), "it is durable");
+        let later = Position::new(1, 16);
+        assert!(matches!(station.board(later, later), Board::Failed(_)));
+    }
+
     #[derive(Debug)]
     struct Panics;
 

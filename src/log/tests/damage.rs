@@ -6,7 +6,9 @@ use crate::log::format::{FIRST_RECORD_AT, Head, Header, Identity, LINK_AT};
 /// A log of some batches over several segments, of which none was synced but by segments' making.
 fn unsynced(batches: usize) -> Written {
     let mut written = Written::start(&Disk::default(), 1);
-    (0..batches).for_each(|i| drop(written.append(50 + i * 7 % 60).unwrap()));
+    for i in 0..batches {
+        written.append(50 + i * 7 % 60).unwrap();
+    }
     written
 }
 
@@ -30,7 +32,9 @@ fn a_record_torn_anywhere_is_cut_off() {
 #[test]
 fn no_flipped_bit_of_a_closed_log_passes() {
     let mut written = Written::start(&Disk::default(), 1);
-    (0..20).for_each(|_| drop(written.append(61).unwrap()));
+    for _ in 0..20 {
+        written.append(61).unwrap();
+    }
     let mark_at = written.appender.end();
     written.appender.close().unwrap();
     let end = written.appender.end();
@@ -63,7 +67,9 @@ impl Written {
 #[test]
 fn damage_is_named_where_it_is() {
     let mut written = Written::start(&Disk::default(), 1);
-    (0..4).for_each(|_| drop(written.append(61).unwrap()));
+    for _ in 0..4 {
+        written.append(61).unwrap();
+    }
     written.sync().unwrap();
     let before = written.disk.copy();
     written.append(10).unwrap();
@@ -273,7 +279,9 @@ proptest! {
     ) {
         let disk = Disk::default();
         let mut written = Written::start(&disk, 1);
-        lens.iter().for_each(|len| drop(written.append(*len).unwrap()));
+        for len in lens {
+ written.append(len).unwrap();
+ }
         let mark = written.appender.end();
         written.appender.close().unwrap();
         let mut next = choices(seed);
@@ -309,7 +317,9 @@ proptest! {
     ) {
         let mut next = choices(seed);
         let mut written = Written::start(&Disk::default(), 1);
-        (0..20).for_each(|_| drop(written.append(next() as usize % 300).unwrap()));
+        for _ in 0..20 {
+ written.append(next() as usize % 300).unwrap();
+ }
         let disk = &written.disk;
         for _ in 0..edits {
             let segment = next() % written.appender.end().segment() + 1;

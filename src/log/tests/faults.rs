@@ -27,7 +27,9 @@ fn a_full_disk_passes_when_there_is_space() {
         assert_eq!(read(&after, 1).unwrap().0, written.batches);
 
         disk.faults().space.store(i64::MAX / 2, SeqCst);
-        (0..100).for_each(|_| drop(written.append(100).unwrap()));
+        for _ in 0..100 {
+            written.append(100).unwrap();
+        }
         written.appender.close().unwrap();
         assert_eq!(read(&disk, 1).unwrap().0, written.batches);
         let after = disk.power_cut(&mut || false);
@@ -45,34 +47,55 @@ fn a_full_log_can_still_be_closed() {
     assert_eq!(read(&disk, 1).unwrap().0, written.batches);
 }
 
+#[test]
+fn a_full_disk_in_the_middle_of_going_on_passes() {
+    let disk = Disk::default();
+    disk.faults().space.store(8000, SeqCst);
+    let mut written = Written::start(&disk, 1);
+    written.append(10).unwrap();
+    written.log.prepare_spare().unwrap();
+    assert_eq!(written.append(5000).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(written.appender.end().segment(), 2, "linked, and then the record did not fit");
+    written.appender.close().unwrap();
+    assert_eq!(read(&disk, 1).unwrap().0, written.batches);
+}
+
 /// Where space is taken only by writing, at whatever byte it ends.
 #[test]
 fn what_did_not_fit_is_never_replayed() {
     for space in 1100..1500 {
-        let disk = Disk::default();
-        disk.faults().thin.store(true, SeqCst);
-        disk.faults().space.store(space, SeqCst);
-        let mut written = Written::start(&disk, 1);
-        let error = loop {
-            // Zeros: what is missing of them on a full disk looks like what is there.
-            let zeros = [0; 90];
-            let seq = written.batches.len() as u64 + 1;
-            match written.appender.append(seq, 1, payload_crc(&[&zeros]), &[&zeros]) {
-                Ok(_) => {
-                    let payload = zeros.to_vec();
-                    written.batches.push(Batch { first_seq: seq, count: 1, payload });
-                }
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::Full, "{space}");
-        assert_eq!(read(&disk, 1).unwrap().0, written.batches, "{space}");
-        let after = disk.power_cut(&mut || true);
-        assert_eq!(read(&after, 1).unwrap().0, written.batches, "{space}");
-        disk.faults().space.store(i64::MAX / 2, SeqCst);
-        written.append(30).unwrap();
-        assert_eq!(read(&disk, 1).unwrap().0, written.batches, "{space}");
+        // Zeros: what is missing of them on a full disk looks like what is there.
+        fill_thin_disk(space, &[0; 90]);
+        fill_thin_disk(space, &[7; 90]);
     }
+}
+
+fn fill_thin_disk(space: i64, payload: &[u8]) {
+    let disk = Disk::default();
+    disk.faults().thin.store(true, SeqCst);
+    disk.faults().space.store(space, SeqCst);
+    let mut written = Written::start(&disk, 1);
+    let error = loop {
+        let first_seq = written.batches.len() as u64 + 1;
+        match written.appender.append(first_seq, 1, payload_crc(&[payload]), &[payload]) {
+            Ok(_) => {
+                written.batches.push(Batch { first_seq, count: 1, payload: payload.to_vec() });
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Full, "{space}");
+    assert_eq!(read(&disk, 1).unwrap().0, written.batches, "{space}");
+    // That the head was there and is gone must be durable: the disk may have written it already.
+    let end = written.appender.end();
+    let name = segment_name(end.segment());
+    let bytes = disk.bytes(&name);
+    let was_written = bytes[end.offset() as usize..].iter().any(|byte| *byte != 0);
+    assert!(!was_written || disk.is_durable(&name, bytes.len()), "{space}");
+
+    disk.faults().space.store(i64::MAX / 2, SeqCst);
+    written.append(30).unwrap();
+    assert_eq!(read(&disk, 1).unwrap().0, written.batches, "{space}");
 }
 
 #[test]
@@ -128,7 +151,9 @@ fn a_segment_that_cannot_be_made_is_tried_again() {
     assert_eq!(written.log.prepare_spare().unwrap_err().kind(), ErrorKind::Io);
     disk.faults().fail_removes.store(false, SeqCst);
     written.log.prepare_spare().unwrap();
-    (0..20).for_each(|_| drop(written.append(100).unwrap()));
+    for _ in 0..20 {
+        written.append(100).unwrap();
+    }
     assert_eq!(read(&disk, 1).unwrap().0, written.batches);
 
     disk.faults().fail_folder_syncs.store(true, SeqCst);

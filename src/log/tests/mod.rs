@@ -125,11 +125,15 @@ fn records_over_the_limit_are_refused() {
 fn a_new_log_is_not_read_before_the_manifest_names_it() {
     let disk = Disk::default();
     let mut old = Written::start(&disk, 1);
-    (0..30).for_each(|_| drop(old.append(100).unwrap()));
+    for _ in 0..30 {
+        old.append(100).unwrap();
+    }
     let next = read(&disk, 1).unwrap().1.next_segment;
 
     let mut new = Written::start(&disk, next);
-    (0..30).for_each(|_| drop(new.append(50).unwrap()));
+    for _ in 0..30 {
+        new.append(50).unwrap();
+    }
     new.sync().unwrap();
     let (batches, found) = read(&disk, 1).unwrap();
     assert_eq!((batches, found.torn), (old.batches, None));

@@ -2,6 +2,7 @@
 
 use super::*;
 use parking_lot::Mutex;
+use std::result::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 const THREADS: u64 = 8;
@@ -29,8 +30,9 @@ fn every_sync_covers_what_it_promised() {
                     scope.spawn(move || write_rounds(appender, log, disk, thread))
                 })
                 .collect();
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            let ends: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
             is_done.store(true, SeqCst);
+            assert!(ends.iter().all(Result::is_ok));
         });
         let stats = log.stats();
         assert_eq!(stats.records, THREADS * ROUNDS);
