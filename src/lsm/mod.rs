@@ -36,6 +36,8 @@ mod output;
 mod pick;
 mod shape;
 mod slices;
+#[cfg(test)]
+mod tests;
 mod tier;
 mod work;
 

@@ -60,9 +60,9 @@ impl LsmOptions {
         Self::default()
     }
 
-    /// Bytes of a data block before compression, a power of two, 8 KiB by default: two pages hold enough entries
-    /// that the index above them stays in the processor's cache, and few enough that a get touches
-    /// little. Larger blocks compress better and suit scans.
+    /// Bytes of a data block before compression, a power of two, 8 KiB by default: two pages hold
+    /// enough entries that the index above them stays in the processor's cache, and few enough that
+    /// a get touches little. Larger blocks compress better and suit scans.
     #[must_use]
     pub fn block_bytes(mut self, bytes: u32) -> Self {
         self.block_bytes = bytes;

@@ -8,9 +8,9 @@
 //! 3. runs that are mostly deletes, since scans walk over each of them in vain;
 //! 4. when nothing is written: level 0, and deletes that have nothing left to delete.
 //!
-//! A level gives the run that overlaps least of the next level for its size, which moves most bytes
-//! down for each byte rewritten. All of it converges: every job takes bytes out of a level for good,
-//! or removes deletes.
+//! A level gives the run that overlaps least of the next level for its size, which moves most
+//! bytes down for each byte rewritten. All of it converges: every job takes bytes out of a level
+//! for good, or removes deletes.
 
 use super::{
     LAST,
