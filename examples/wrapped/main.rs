@@ -25,7 +25,7 @@ mod store;
 use args::{Args, HELP};
 use data::Input;
 use report::Report;
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 use store::Store;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -65,11 +65,10 @@ fn run(args: &Args) -> Result<u64> {
         })?,
     };
     // Declared before the store, so that the folder goes after the database in it is closed.
-    let temporary = if args.dir.is_none() { Some(tempfile::tempdir()?) } else { None };
-    let folder = match (&args.dir, &temporary) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(temporary)) => temporary.path().join("wrapped"),
-        (None, None) => PathBuf::from("wrapped"),
+    let mut temporary = None;
+    let folder = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => temporary.insert(tempfile::tempdir()?).path().join("wrapped"),
     };
     let store = Store::open(&folder, args, &input)?;
     store.ingest(&input, args.seed, &mut report)?;

@@ -9,6 +9,7 @@ use super::{
     listens::{self, Listen, YEAR_DAYS},
     report::{Report, bar},
 };
+use indicatif::ProgressBar;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -53,8 +54,8 @@ pub(crate) struct Checked {
     pub(crate) mismatches: u64,
 }
 
-/// How far the ingest is: it goes on in this day, after so many of its listens.
-type Place = (u32, u32);
+/// How far the ingest is: it goes on in this day, after so many of its listens and so many in all.
+type Place = (u32, u32, u64);
 
 impl Store {
     /// Opens the database. In a new one, writes down the artists and what is going to be done; in
@@ -92,30 +93,27 @@ impl Store {
 
     /// Writes all listens that are not there yet, in the order in which they happen.
     pub(crate) fn ingest(&self, input: &Input, seed: u64, report: &mut Report) -> Result<()> {
-        let place = self.place()?;
-        if place == (YEAR_DAYS, 0) {
+        let start = self.place()?;
+        if start.0 == YEAR_DAYS {
             return Ok(());
         }
-        let bar = bar("ingest listens", input.plays(), 0);
+        let bar = bar("ingest listens", input.plays(), start.2);
         report.step("ingest listens", || {
-            let mut written = 0;
+            let mut place = start;
             thread::scope(|scope| {
                 let (sender, days) = sync_channel(DAYS_AHEAD);
                 scope.spawn(move || {
-                    let days =
-                        (place.0..YEAR_DAYS).map(|day| (day, listens::day(&input.rows, seed, day)));
-                    for day in days {
-                        if sender.send(day).is_err() {
+                    for day in start.0..YEAR_DAYS {
+                        // The receiver is gone if writing failed.
+                        if sender.send(listens::day(&input.rows, seed, day)).is_err() {
                             return;
                         }
                     }
                 });
-                for (day, listens) in days {
-                    let done = if day == place.0 { place.1 as usize } else { 0 };
-                    self.write_day(day, &listens, done, |rows| bar.inc(rows))?;
-                    written += (listens.len() - done) as u64;
+                for listens in days {
+                    place = self.write_day(&listens, place, &bar)?;
                 }
-                Ok((written, ()))
+                Ok((place.2 - start.2, ()))
             })
         })?;
         bar.finish_and_clear();
@@ -124,19 +122,15 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the listens of a day but the first `done`, and with each batch how far it got.
-    fn write_day(
-        &self,
-        day: u32,
-        listens: &[Listen],
-        mut done: usize,
-        written: impl Fn(u64),
-    ) -> Result<()> {
+    /// Writes what `place` leaves of its day's listens, and with each batch how far it got.
+    fn write_day(&self, listens: &[Listen], place: Place, bar: &ProgressBar) -> Result<Place> {
+        let (day, mut of_day, mut all) = place;
         loop {
-            let rest = listens.get(done..).unwrap_or_default();
-            let now = rest.get(..BATCH_LISTENS.min(rest.len())).unwrap_or_default();
-            done += now.len();
-            let place = if done == listens.len() { (day + 1, 0) } else { (day, done as u32) };
+            let rest = listens.get(of_day as usize..).unwrap_or_default();
+            let now = rest.get(..BATCH_LISTENS).unwrap_or(rest);
+            (of_day, all) = (of_day + now.len() as u32, all + now.len() as u64);
+            let is_last = now.len() == rest.len();
+            let place = if is_last { (day + 1, 0, all) } else { (day, of_day, all) };
             let mut batch = self.db.batch();
             for listen in now {
                 let key = key::encode(&(listen.user, listen.time, listen.artist));
@@ -144,9 +138,9 @@ impl Store {
             }
             batch.insert(&self.state, INGESTED, key::encode::<Place>(&place));
             batch.commit(Durability::Process)?;
-            written(now.len() as u64);
-            if place.0 > day {
-                return Ok(());
+            bar.set_position(all);
+            if is_last {
+                return Ok(place);
             }
         }
     }
@@ -154,7 +148,7 @@ impl Store {
     fn place(&self) -> Result<Place> {
         match self.state.get(INGESTED)? {
             Some(place) => Ok(key::decode(&place)?),
-            None => Ok((0, 0)),
+            None => Ok((0, 0, 0)),
         }
     }
 
