@@ -1,7 +1,7 @@
 //! A user's year on one card: counted week by week, rolled up, stored, and shown.
 //!
 //! ```text
-//!   plays u64 | seconds u64 | weeks u8 | plays of each week u32 .. | artists u8 |
+//!   plays u64 | weeks u8 | plays of each week u32 .. | artists u8 |
 //!     for each artist: id u32 | plays u64 | name's length u16 | name          all little-endian
 //! ```
 
@@ -31,7 +31,6 @@ pub(crate) struct Favourite {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Card {
     pub(crate) plays: u64,
-    pub(crate) seconds: u64,
     pub(crate) weeks: Vec<u32>,
     pub(crate) top: Vec<Favourite>,
 }
@@ -39,19 +38,17 @@ pub(crate) struct Card {
 /// Listens of one user, counted.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    seconds: u64,
     weeks: Vec<u32>,
     artists: HashMap<u32, u64>,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, time: u32, artist: u32, seconds: u16) {
+    pub(crate) fn add(&mut self, time: u32, artist: u32) {
         self.weeks.resize(WEEKS, 0);
         let week = u64::from(time.saturating_sub(YEAR_START)) / (7 * DAY_SECONDS);
         if let Some(plays) = self.weeks.get_mut(week as usize) {
             *plays += 1;
         }
-        self.seconds += u64::from(seconds);
         *self.artists.entry(artist).or_default() += 1;
     }
 
@@ -60,7 +57,7 @@ impl Tally {
         let weeks = std::mem::take(&mut self.weeks);
         let plays = weeks.iter().map(|plays| u64::from(*plays)).sum();
         let top = top(self.artists.drain(), names);
-        Card { plays, seconds: std::mem::take(&mut self.seconds), weeks, top }
+        Card { plays, weeks, top }
     }
 }
 
@@ -85,7 +82,6 @@ impl Card {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(self.plays.to_le_bytes());
-        out.extend(self.seconds.to_le_bytes());
         out.push(self.weeks.len() as u8);
         out.extend(self.weeks.iter().flat_map(|plays| plays.to_le_bytes()));
         out.push(self.top.len() as u8);
@@ -103,22 +99,22 @@ impl Card {
     /// Reads what [`Card::encode`] wrote; nothing if it is anything else.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let from = &mut bytes;
-        let (plays, seconds) = (u64::from_le_bytes(take(from)?), u64::from_le_bytes(take(from)?));
+        let plays = u64::from_le_bytes(take(from)?);
         let [weeks] = take(from)?;
         let weeks =
             (0..weeks).map(|_| take(from).map(u32::from_le_bytes)).collect::<Option<_>>()?;
         let [favourites] = take(from)?;
         let top = (0..favourites).map(|_| Favourite::decode(from)).collect::<Option<_>>()?;
-        bytes.is_empty().then_some(Self { plays, seconds, weeks, top })
+        bytes.is_empty().then_some(Self { plays, weeks, top })
     }
 
     /// The card as text.
     pub(crate) fn render(&self, user: u32) -> String {
         let mut text = String::new();
-        let (hours, busiest) = (self.seconds / 3600, self.weeks.iter().max().unwrap_or(&0));
+        let busiest = self.weeks.iter().max().unwrap_or(&0);
         let week = self.weeks.iter().position(|plays| plays == busiest).unwrap_or(0) + 1;
         let _ = writeln!(text, "+-- user {user} {}", "-".repeat(40));
-        let _ = writeln!(text, "|  {} plays, {hours} hours", self.plays);
+        let _ = writeln!(text, "|  {} plays", self.plays);
         let _ = writeln!(text, "|  busiest week: {week}, with {busiest} plays");
         for (place, Favourite { plays, name, .. }) in self.top.iter().enumerate() {
             let _ = writeln!(text, "|  {}. {name} ({plays} plays)", place + 1);
@@ -154,16 +150,16 @@ mod tests {
         let mut tally = Tally::default();
         let week = 7 * DAY_SECONDS as u32;
         for (artist, plays) in [(8, 2), (3, 1), (1, 2), (5, 4), (2, 1), (4, 1)] {
-            (0..plays).for_each(|i| tally.add(YEAR_START + i * week, artist, 100));
+            (0..plays).for_each(|i| tally.add(YEAR_START + i * week, artist));
         }
-        tally.add(YEAR_START + 52 * week, 5, 100);
+        tally.add(YEAR_START + 52 * week, 5);
         tally.finish(&names())
     }
 
     #[test]
     fn weeks_roll_up_and_ties_go_to_the_smaller_id() {
         let card = card();
-        assert_eq!((card.plays, card.seconds, card.weeks.len()), (12, 1200, 53));
+        assert_eq!((card.plays, card.weeks.len()), (12, 53));
         assert_eq!((card.weeks[0], card.weeks[1], card.weeks[52]), (6, 3, 1));
         let top: Vec<_> = card.top.iter().map(|f| (f.artist, f.plays)).collect();
         assert_eq!(top, [(5, 5), (1, 2), (8, 2), (2, 1), (3, 1)]);
@@ -199,10 +195,7 @@ mod tests {
     fn cards_are_shown() {
         let text = card().render(7);
         assert!(text.starts_with("+-- user 7 ---"), "{text}");
-        assert!(
-            text.contains("\n|  12 plays, 0 hours\n|  busiest week: 1, with 6 plays\n"),
-            "{text}"
-        );
+        assert!(text.contains("\n|  12 plays\n|  busiest week: 1, with 6 plays\n"), "{text}");
         assert!(text.contains("\n|  1. Name 5 (5 plays)\n|  2. Name 1 (2 plays)\n"), "{text}");
     }
 }

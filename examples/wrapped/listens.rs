@@ -18,6 +18,8 @@ pub(crate) const DAY_SECONDS: u64 = 86_400;
 pub(crate) const YEAR_SECONDS: u64 = YEAR_DAYS as u64 * DAY_SECONDS;
 /// Artists there are when none are read from a file.
 const ARTISTS: u32 = 20_000;
+/// Tracks that an artist has.
+const TRACKS: u64 = 40;
 /// Most artists that one drawn user plays.
 const ARTISTS_OF_USER_MAX: u64 = 100;
 
@@ -28,8 +30,8 @@ pub(crate) struct Listen {
     pub(crate) time: u32,
     pub(crate) user: u32,
     pub(crate) artist: u32,
-    /// How long it lasted.
-    pub(crate) seconds: u16,
+    /// Which of the artist's tracks.
+    pub(crate) track: u16,
 }
 
 fn hash(seed: u64, a: u32, b: u32, c: u32) -> u64 {
@@ -66,7 +68,7 @@ fn listens_between(row: &Row, seed: u64, start: u64, end: u64, out: &mut Vec<Lis
                 time: YEAR_START + second as u32,
                 user: row.user,
                 artist: row.artist,
-                seconds: 30 + (picked & 0xff) as u16,
+                track: 1 + (picked % TRACKS) as u16,
             });
         }
         (i, from) = (i + 1, next);

@@ -7,7 +7,7 @@
 //!   table `listens`, an LSM tree by (user, time, artist): an event log that is read by user
 //!      | one scan in key order, a card after each user
 //!      v
-//!   table `cards`: one small value a user        "show my year", "what did I play on 12 July at 9?"
+//!   table `cards`: one small value a user        "show my year", "what did I play at 9 PM?"
 //! ```
 //!
 //! Killed at any moment and started again with the same `--dir`, it goes on where it was: what is

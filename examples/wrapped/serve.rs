@@ -4,7 +4,7 @@ use super::{
     Result,
     cards::Card,
     data::{Input, Row},
-    listens::{DAY_SECONDS, YEAR_DAYS, YEAR_START},
+    listens::{DAY_SECONDS, Listen, YEAR_DAYS, YEAR_START},
     report::{Latencies, Report},
     store::Store,
 };
@@ -46,14 +46,16 @@ pub(crate) fn measure(store: &Store, input: &Input, seed: u64, report: &mut Repo
     Ok(())
 }
 
-/// When the user played which artist in the hour that begins at `from`.
-fn played(store: &Store, user: u32, from: u32) -> Result<Vec<(u32, u32)>> {
+/// What the user played in the hour that begins at `from`.
+fn played(store: &Store, user: u32, from: u32) -> Result<Vec<Listen>> {
     let mut found = Vec::new();
     let hour = key::encode(&(user, from))..key::encode(&(user, from + HOUR_SECONDS));
     let mut listens = store.listens.range(hour);
     while let Some(listen) = listens.next_ref() {
-        let (_, time, artist) = key::decode::<(u32, u32, u32)>(listen?.0)?;
-        found.push((time, artist));
+        let (key, track) = listen?;
+        let (user, time, artist) = key::decode(key)?;
+        let track = track.try_into().map_err(|_| "a listen's value is not 2 bytes long")?;
+        found.push(Listen { time, user, artist, track: u16::from_le_bytes(track) });
     }
     Ok(found)
 }
@@ -71,11 +73,11 @@ pub(crate) fn show(store: &Store, user: u32) -> Result<String> {
     let played = played(store, user, JULY_12_NINE_PM)?;
     let count = played.len();
     let _ = write!(text, "\non 12 July from 9 to 10 PM, user {user} played {count} times");
-    for (time, artist) in played.iter().take(SHOWN) {
+    for Listen { time, artist, track, .. } in played.iter().take(SHOWN) {
         let text_of = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let name = store.artists.get_with(&key::encode(artist), text_of)?.unwrap_or_default();
         let minute = (time - JULY_12_NINE_PM) / 60;
-        let _ = write!(text, "\n   21:{minute:02}  {name}");
+        let _ = write!(text, "\n   21:{minute:02}  {name}, track {track}");
     }
     if played.len() > SHOWN {
         text.push_str("\n   ..");

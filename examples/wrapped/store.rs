@@ -36,7 +36,7 @@ const COUNTED: &[u8] = b"counted";
 pub(crate) struct Store {
     folder: PathBuf,
     db: Db,
-    /// (user, time, artist) -> seconds listened, u16.
+    /// (user, time, artist) -> track, u16.
     pub(crate) listens: Lsm,
     /// user -> card.
     pub(crate) cards: Lsm,
@@ -134,7 +134,7 @@ impl Store {
             let mut batch = self.db.batch();
             for listen in now {
                 let key = key::encode(&(listen.user, listen.time, listen.artist));
-                batch.insert(&self.listens, key, listen.seconds.to_le_bytes());
+                batch.insert(&self.listens, key, listen.track.to_le_bytes());
             }
             batch.insert(&self.state, INGESTED, key::encode::<Place>(&place));
             batch.commit(Durability::Process)?;
@@ -167,14 +167,12 @@ impl Store {
             let mut rows = 0;
             let mut listens = self.listens.range(key::encode(&first)..);
             while let Some(entry) = listens.next_ref() {
-                let (key, seconds) = entry?;
-                let (user, time, artist) = key::decode::<(u32, u32, u32)>(key)?;
-                let seconds = seconds.try_into().map_err(|_| "a listen is not 2 bytes long")?;
+                let (user, time, artist) = key::decode::<(u32, u32, u32)>(entry?.0)?;
                 if user != cards.user {
                     cards.finish(&mut tally, Some(user))?;
                     bar.set_position(rows);
                 }
-                tally.add(time, artist, u16::from_le_bytes(seconds));
+                tally.add(time, artist);
                 rows += 1;
             }
             cards.finish(&mut tally, None)?;
