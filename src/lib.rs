@@ -1,4 +1,86 @@
-//! Tonearm is an embeddable storage engine.
+//! Tonearm is an embeddable storage engine: open a folder, and each table in it chooses how it lies
+//! on disk. All tables share one log, so batches and snapshots span them.
+//!
+//! ```
+//! # fn main() -> tonearm::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("music");
+//! use tonearm::{Db, Durability, OrderedTable, Table, key};
+//!
+//! let db = Db::open(&path)?;
+//! let listens = db.lsm("listens")?;
+//!
+//! let (user, nine_pm, ten_pm) = (7u32, 1_752_354_000u32, 1_752_357_600u32);
+//! listens.insert(&key::encode(&(user, nine_pm + 60)), b"So What")?;
+//! listens.insert(&key::encode(&(user, ten_pm + 60)), b"Naima")?;
+//!
+//! let evening = key::encode(&(user, nine_pm))..key::encode(&(user, ten_pm));
+//! for entry in listens.range(evening) {
+//!     let (key, song) = entry?;
+//!     let (_, when): (u32, u32) = key::decode(&key)?;
+//!     assert_eq!((when, &song[..]), (nine_pm + 60, &b"So What"[..]));
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Which engine when
+//!
+//! | engine | for | reads | writes |
+//! | --- | --- | --- | --- |
+//! | [`lsm`] | data written often: events, counters, queues | a filter and one block a level | sequential, merged in the background |
+//!
+//! More engines (an ordered tree for data read often, a hash table, large columnar pages) are being
+//! built on the same log; the traits [`Table`] and [`OrderedTable`] are what they have in common.
+//!
+//! # What a commit survives
+//!
+//! - [`Durability::Process`]: the death of the process, however sudden. No system call in the
+//!   common case.
+//! - [`Durability::PowerLoss`]: a power cut too. One sync of the log, shared by all threads that
+//!   wait for one at that moment.
+//!
+//! Commits survive in order: if one is there after a crash, all before it are. A batch is there
+//! whole or not at all, across tables. In the background the log is synced every second
+//! ([`Builder::sync_interval`]), which bounds what a power cut takes of the first kind.
+//!
+//! When a sync of the log fails, nothing is known about what reached the disk, and syncing again
+//! would prove nothing ([Rebello et al., 2020]). Reads then go on and writes return
+//! [`ErrorKind::Poisoned`] until the database is opened again.
+//!
+//! [Rebello et al., 2020]: https://www.usenix.org/conference/atc20/presentation/rebello
+//!
+//! # Threads
+//!
+//! Handles ([`Db`], tables, [`Snapshot`]) are `Send + Sync`, cheap to clone, and without lifetimes.
+//! Readers take no lock. Writers take turns under one short lock. A [`Snapshot`] or an iterator
+//! ([`Entries`]) sees one instant, whatever is written meanwhile, and holds nobody up; it keeps the
+//! files of that instant on disk until it is dropped.
+//!
+//! Flushes and merges run in background threads ([`Builder::threads`]); with 0 of them, inside
+//! [`Db::maintain`] and in writers that find no room. When writers outrun the disk they are slowed
+//! smoothly, and [`Db::stats`] says so.
+//!
+//! # Limits
+//!
+//! | what | limit |
+//! | --- | --- |
+//! | key | 16 KiB |
+//! | value | 256 MiB |
+//! | batch | 512 MiB, 16,777,216 operations |
+//! | name of a table | 255 bytes |
+//! | what was committed and is not yet in files | bounded by [`Builder::memory`] and [`Builder::log_bytes`] |
+//!
+//! # When something is wrong
+//!
+//! There is one [`Error`]; its [`kind`](Error::kind) says what to do, its message says it in a
+//! sentence, with file and offset where they apply. Every byte on disk is covered by a checksum that
+//! is verified before the byte is used: damage is an error, never a wrong answer, and
+//! [`Db::verify`] finds all of it. A torn end of the log, which a power cut may leave, is no damage.
+//!
+//! # Features
+//!
+//! - `lz4` (default), `zstd`: compression of blocks, see [`LsmOptions`] and [`Compression`].
+//! - `testing`: `vfs::sim`, a simulated disk on which to crash your own program.
 #![deny(missing_docs)]
 
 mod cache;
@@ -24,3 +106,14 @@ pub use table::{
     TableStats, WorkStats,
 };
 pub use value::Value;
+
+/// Pages about the crate as a whole.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("../docs/format.md")]
+    pub mod format {}
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
+}
