@@ -73,9 +73,10 @@
 //! # When something is wrong
 //!
 //! There is one [`Error`]; its [`kind`](Error::kind) says what to do, its message says it in a
-//! sentence, with file and offset where they apply. Every byte on disk is covered by a checksum that
-//! is verified before the byte is used: damage is an error, never a wrong answer, and
-//! [`Db::verify`] finds all of it. A torn end of the log, which a power cut may leave, is no damage.
+//! sentence, with file and offset where they apply. Every byte on disk is covered by a checksum
+//! that is verified before the byte is used: damage is an error, never a wrong answer, and
+//! [`Db::verify`] finds all of it. A torn end of the log, which a power cut may leave, is no
+//! damage.
 //!
 //! # Features
 //!

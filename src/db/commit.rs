@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   outside the lock   check limits, hash keys, checksum the record
-//!   under `commit`     find room -> append to the log -> insert into memtables -> publish `visible`
+//!   under `commit`     find room -> append to the log -> insert in memtables -> publish `visible`
 //!   outside again      ride or drive a sync of the log, if the commit is to survive power loss
 //! ```
 //!

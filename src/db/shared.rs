@@ -25,8 +25,9 @@ pub(super) type Tables = BTreeMap<TableId, Arc<TableState>>;
 
 /// An open database, without its background threads.
 ///
-/// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`, `tables`, `views`. Nothing that touches the
-/// disk happens under `commit` but the append to the log, and under `views` nothing at all.
+/// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`,
+/// `tables`, `views`. Nothing that touches the disk happens under `commit` but the append to the
+/// log, and under `views` nothing at all.
 pub(super) struct Shared {
     /// Tells snapshots of this database from those of others in the same process.
     pub(super) id: u64,
