@@ -81,7 +81,7 @@ pub(crate) trait Job: Send {
 /// Files that a piece of work made and files it made superfluous; not published yet.
 #[derive(Default)]
 pub(crate) struct Change {
-    /// New runs and the level each is meant for (the home may place it higher when staged).
+    /// New runs and the level each is for; 0 for new entries, which the home places when staged.
     pub(crate) added: Vec<(u8, Arc<Run>)>,
     /// Files no longer needed once this is published.
     pub(crate) removed: Vec<FileId>,

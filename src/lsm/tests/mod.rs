@@ -30,7 +30,7 @@ struct Host {
     folder: MemFolder,
     shop: Shop,
     options: LsmOptions,
-    home: LsmHome,
+    home: Arc<LsmHome>,
     /// What the manifest would say: files in the order in which they were added.
     files: Vec<(u8, RunMeta)>,
     model: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -46,7 +46,7 @@ impl Host {
             graveyard: Graveyard::new(),
             breathe: Arc::new(|| Ok(())),
         };
-        let home = LsmHome::open(options.clone(), Vec::new()).unwrap();
+        let home = Arc::new(LsmHome::open(options.clone(), Vec::new()).unwrap());
         let (files, model) = (Vec::new(), BTreeMap::new());
         Self { folder, shop, options: options.clone(), home, files, model }
     }
@@ -58,6 +58,12 @@ impl Host {
 
     /// Applies writes to the model and, through a memtable, to the home.
     fn write(&mut self, writes: &[Write]) {
+        let change = self.absorb(writes);
+        self.publish(change);
+    }
+
+    /// Applies writes to the model, and writes the files that hold them.
+    fn absorb(&mut self, writes: &[Write]) -> Change {
         let (memtable, mut writer) = Memtable::new(8 << 20);
         for (seq, write) in (1..).zip(writes) {
             match write {
@@ -77,8 +83,7 @@ impl Host {
             }
         }
         let mut input = Merge::new(vec![memtable.cursor(u64::MAX)], Deletes::Keep);
-        let change = self.home.absorb(&mut input, &self.shop).unwrap();
-        self.publish(change);
+        self.home.absorb(&mut input, &self.shop).unwrap()
     }
 
     fn ingest(&mut self, entries: &BTreeMap<Vec<u8>, Vec<u8>>) {
@@ -90,7 +95,13 @@ impl Host {
 
     /// Stages, writes down and adopts a change, as the database does.
     fn publish(&mut self, change: Change) {
+        self.publish_slowly(change, || ());
+    }
+
+    /// The same; `meanwhile` happens while the manifest is written.
+    fn publish_slowly(&mut self, change: Change, meanwhile: impl FnOnce()) {
         let staged = self.home.stage(change);
+        meanwhile();
         self.files.retain(|(_, meta)| !staged.removed.contains(&meta.file));
         for (level, run) in &staged.added {
             assert!(!self.files.iter().any(|(_, meta)| meta.file == run.meta().file));
@@ -139,7 +150,7 @@ impl Host {
             (*level, Run::open(&self.folder, meta, &self.shop.access).unwrap())
         };
         let runs = self.files.iter().map(open).collect();
-        self.home = LsmHome::open(self.options.clone(), runs).unwrap();
+        self.home = Arc::new(LsmHome::open(self.options.clone(), runs).unwrap());
         self.bury();
     }
 

@@ -12,6 +12,8 @@ const KEYS: u32 = 400;
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<Write>),
+    /// Starts a job while the manifest is told of what was written.
+    WriteAndStart(Vec<Write>),
     Ingest(u32, u32, u16),
     /// Starts the next job, if any.
     Start(bool),
@@ -49,6 +51,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => vec(any_write(), 1..80).prop_map(Step::Write),
         3 => near_writes().prop_map(Step::Write),
+        3 => near_writes().prop_map(Step::WriteAndStart),
         1 => (0..KEYS, 1..100u32, any::<u16>()).prop_map(|(at, n, fill)| Step::Ingest(at, n, fill)),
         6 => any::<bool>().prop_map(Step::Start),
         5 => (0..3usize).prop_map(Step::Run),
@@ -71,6 +74,11 @@ impl Run {
         let host = &mut self.host;
         match step {
             Step::Write(writes) => host.write(writes),
+            Step::WriteAndStart(writes) => {
+                let change = host.absorb(writes);
+                let (home, jobs) = (host.home.clone(), &mut self.jobs);
+                host.publish_slowly(change, || jobs.extend(home.next_job(true).map(|j| (j, None))));
+            }
             Step::Ingest(at, count, fill) => {
                 let entries = (*at..at + count).map(|k| (key(k), fill.to_le_bytes().to_vec()));
                 host.ingest(&entries.collect());
