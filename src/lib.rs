@@ -27,7 +27,7 @@
 //!
 //! | engine | for | reads | writes |
 //! | --- | --- | --- | --- |
-//! | [`lsm`] | data written often: events, counters, queues | a filter and one block a level | sequential, merged in the background |
+//! | [`lsm`] | events, counters, queues | a filter and one block a level | sequential, merged later |
 //!
 //! More engines (an ordered tree for data read often, a hash table, large columnar pages) are being
 //! built on the same log; the traits [`Table`] and [`OrderedTable`] are what they have in common.
@@ -68,7 +68,7 @@
 //! | value | 256 MiB |
 //! | batch | 512 MiB, 16,777,216 operations |
 //! | name of a table | 255 bytes |
-//! | what was committed and is not yet in files | bounded by [`Builder::memory`] and [`Builder::log_bytes`] |
+//! | commits not yet in files | [`Builder::memory`] and [`Builder::log_bytes`] |
 //!
 //! # When something is wrong
 //!

@@ -136,7 +136,7 @@ impl Shared {
         while self.pace.pressure() >= 1.0 {
             let start = Instant::now();
             let waited = self.signals.wait_for_room(self.signals.finished(), LOOK_AGAIN);
-            self.pace.note_wait(start.elapsed());
+            self.pace.note_merge_wait(start.elapsed());
             waited?;
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Shared {
         }
         self.signals.ask();
         let waited = self.signals.wait_for_room(seen, LOOK_AGAIN);
-        self.pace.note_wait(start.elapsed());
+        self.pace.note_flush_wait(start.elapsed());
         waited
     }
 

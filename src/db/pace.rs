@@ -26,7 +26,8 @@ pub(super) struct Pace {
     pressure: AtomicU32,
     state: Mutex<State>,
     delays: Tally,
-    waits: Tally,
+    flush_waits: Tally,
+    merge_waits: Tally,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,8 @@ impl Default for Pace {
             pressure: AtomicU32::new(0),
             state: Mutex::new(State { rate: FIRST_RATE, free_at: None }),
             delays: Tally::default(),
-            waits: Tally::default(),
+            flush_waits: Tally::default(),
+            merge_waits: Tally::default(),
         }
     }
 }
@@ -110,9 +112,14 @@ impl Pace {
         self.delays.note(took);
     }
 
-    /// A write found no room and waited this long.
-    pub(super) fn note_wait(&self, took: Duration) {
-        self.waits.note(took);
+    /// A write waited this long for a memtable to be written out.
+    pub(super) fn note_flush_wait(&self, took: Duration) {
+        self.flush_waits.note(took);
+    }
+
+    /// A write waited this long for files to be merged.
+    pub(super) fn note_merge_wait(&self, took: Duration) {
+        self.merge_waits.note(took);
     }
 
     /// How many writes were slowed, and for how long in all.
@@ -120,9 +127,14 @@ impl Pace {
         self.delays.total()
     }
 
-    /// How many writes waited for room, and for how long in all.
-    pub(super) fn waits(&self) -> (u64, Duration) {
-        self.waits.total()
+    /// How many writes waited for a memtable to be written out, and for how long in all.
+    pub(super) fn flush_waits(&self) -> (u64, Duration) {
+        self.flush_waits.total()
+    }
+
+    /// How many writes waited for files to be merged, and for how long in all.
+    pub(super) fn merge_waits(&self) -> (u64, Duration) {
+        self.merge_waits.total()
     }
 }
 

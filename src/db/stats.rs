@@ -37,8 +37,12 @@ pub struct DbStats {
     pub pressure: f64,
     /// Writes that were slowed down since open, and for how long in all.
     pub delays: (u64, Duration),
-    /// Times a write found no room and waited, and for how long in all.
-    pub stalls: (u64, Duration),
+    /// Times a write waited because memtables were full and not yet written out, and for how long
+    /// in all. More memory or a faster disk helps.
+    pub flush_stalls: (u64, Duration),
+    /// Times a write waited because too many files were waiting to be merged, and for how long in
+    /// all. More threads or a faster disk helps.
+    pub merge_stalls: (u64, Duration),
     /// Why background work last failed, if it has not succeeded since.
     pub background_error: Option<Error>,
 }
@@ -66,7 +70,8 @@ impl Shared {
             cache_misses: cache.misses,
             pressure: self.pace.pressure(),
             delays: self.pace.delays(),
-            stalls: self.pace.waits(),
+            flush_stalls: self.pace.flush_waits(),
+            merge_stalls: self.pace.merge_waits(),
             background_error: self.signals.last_error(),
         }
     }

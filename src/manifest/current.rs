@@ -1,6 +1,8 @@
 //! The file `current`: which manifest file counts.
 //!
 //! ```text
+//! Format: current
+//!
 //!  0  magic [u8; 8]   "tonearm" and a newline
 //!  8  checksum u64    of all that follows
 //! 16  version u32     of all files of the database

@@ -2,6 +2,22 @@
 //!
 //! A record holds edits one after the other, each a kind byte and its fields: varints, and bytes
 //! behind their length.
+//!
+//! ```text
+//! Format: edit
+//!
+//!  1 table | name | engine u8 | options   create a table
+//!  2 table                                drop it
+//!  3 table | name                         rename it
+//!  4 table | options                      replace its options
+//!  5 table | level u8 | file | bytes | meta   add a file
+//!  6 table | file                         remove a file
+//!  7 table | seq                          operations up to seq are in its files
+//!  8 table | root                         replace the engine's root
+//!  9 segment                              the log starts here
+//! 10 file                                 file numbers below are taken
+//! 11 seq                                  sequence numbers up to it are taken
+//! ```
 
 use super::{FileId, SegmentId, TableId};
 use crate::codec::{Reader, put_bytes, put_varint};

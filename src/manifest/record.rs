@@ -1,6 +1,8 @@
 //! How records lie in a manifest file.
 //!
 //! ```text
+//! Format: manifest record
+//!
 //!  0  checksum u64   of all that follows, padding included; seeded by database and file
 //!  8  length u32     of the payload
 //! 12  kind u8        1 state, 2 edits, 3 end

@@ -4,6 +4,8 @@
 //! written as the same bytes.
 //!
 //! ```text
+//! Format: state
+//!
 //! db_id u128 | next_file | next_table | log_start | last_seq | tables
 //! tables times: id | name | engine u8 | options | settled | root | runs
 //!               runs times, oldest first: level u8 | file | bytes | meta

@@ -4,6 +4,8 @@
 //! once and encodes nothing:
 //!
 //! ```text
+//! Format: batch
+//!
 //!   operation := kind u8 | table varint | key length varint | rest
 //!   rest of a put           value length varint | key | value          kind 0
 //!   rest of a delete        key                                        kind 1
