@@ -268,14 +268,13 @@ impl Shared {
         let mut last = last_seq;
         replay(&*self.folder, state.db_id, state.log_start, &mut |record| {
             last = last.max(last_seq_of(&record));
-            each_unsettled(&settled, &record, &mut |table, seq, op| {
-                self.replay_one(table, seq, op, last)
-            })
+            each_unsettled(&settled, &record, &mut |table, seq, op| self.replay_one(table, seq, op))
         })?;
+        writing.commit.lock().seq = last;
         Ok(last)
     }
 
-    fn replay_one(&self, table: TableId, seq: u64, op: Op<'_>, last: u64) -> Result<()> {
+    fn replay_one(&self, table: TableId, seq: u64, op: Op<'_>) -> Result<()> {
         let Some(table) = self.tables.read().get(&table).cloned() else { return Ok(()) };
         let writing = self.writing()?;
         let mut commit = writing.commit.lock();
@@ -283,15 +282,15 @@ impl Shared {
             commit.writers.get(table.id()).is_some_and(|writer| writer.has_room(1, op.bytes()))
         };
         if !room(&mut commit) {
-            // A record's operations share its fate: what is absorbed now was in the synced new log.
+            // All before this operation is in memtables or files; the log from here on is still
+            // needed, although nobody has it in memory yet, and what is visible says so.
             commit.seq = seq - 1;
-            self.visible.publish(last);
+            self.visible.publish(seq - 1);
             let least = Memtable::capacity_for(1, op.bytes()).unwrap_or(usize::MAX);
             self.seal(&mut commit, &table, least);
             drop(commit);
             self.absorb(&table)?;
             commit = writing.commit.lock();
-            commit.seq = last;
         }
         commit.insert(table.id(), op, op.hash(), seq);
         Ok(())

@@ -61,17 +61,20 @@ impl<'a> Op<'a> {
         first.len() + second.len()
     }
 
-    /// Refuses keys and values over their limits.
+    /// Refuses keys and values over their limits. A range may be bounded just above the longest
+    /// key, which takes a byte more.
     pub(crate) fn check(self) -> Result<()> {
         let (kind, key, second) = self.parts();
         let too_long = |what: &str, len: usize, max: usize| {
             let message = format!("a {what} of {len} bytes is over the limit of {max} bytes");
             Err(Error::new(ErrorKind::Limit, message))
         };
-        match (kind, second.len()) {
-            _ if key.len() > MAX_KEY => too_long("key", key.len(), MAX_KEY),
-            (PUT, len) if len > MAX_VALUE => too_long("value", len, MAX_VALUE),
-            (DELETE_RANGE, len) if len > MAX_KEY + 1 => too_long("range end", len, MAX_KEY + 1),
+        match (kind, key.len(), second.len()) {
+            (PUT | DELETE, len, _) if len > MAX_KEY => too_long("key", len, MAX_KEY),
+            (PUT, _, len) if len > MAX_VALUE => too_long("value", len, MAX_VALUE),
+            (DELETE_RANGE | DELETE_FROM, start, end) if start.max(end) > MAX_KEY + 1 => {
+                too_long("range bound", start.max(end), MAX_KEY + 1)
+            }
             _ => Ok(()),
         }
     }

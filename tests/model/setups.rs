@@ -1,0 +1,161 @@
+//! The databases that walks are made on: every choice of options at least once, sizes tiny so that
+//! little data makes many blocks, files, levels and log segments.
+
+use crate::content::{ALL_KEYS, Content, KeyKind};
+use tonearm::{Builder, Compression, Db, Durability, LsmOptions, ReadPath};
+
+/// What a database lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Memory,
+    Files,
+    /// A simulated disk, which may be mapped or not, and transfers less than asked, or nothing at
+    /// first.
+    Disk {
+        mappable: bool,
+        troubled: bool,
+    },
+}
+
+/// One database to walk on.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) name: &'static str,
+    pub(crate) on: On,
+    pub(crate) builder: Builder,
+    pub(crate) options: LsmOptions,
+    pub(crate) content: Content,
+    /// How many operations an everyday walk has.
+    pub(crate) ops: usize,
+}
+
+const MIXED: Content = Content { keys: ALL_KEYS, many: 200, value_max: 200 << 10 };
+const SMALL: Content = Content { keys: ALL_KEYS, many: 100, value_max: 300 };
+const COUNTERS: Content = Content { keys: &[KeyKind::Counter], many: 3000, value_max: 600 };
+const SHARED: Content =
+    Content { keys: &[KeyKind::Shared, KeyKind::Longest], many: 500, value_max: 2000 };
+
+/// Small in every way.
+pub(crate) fn tiny_options() -> LsmOptions {
+    LsmOptions::new()
+        .block_bytes(256)
+        .file_bytes(4 << 10)
+        .base_bytes(16 << 10)
+        .growth(3)
+        .merge_at(2)
+        .slow_at(6)
+        .stop_at(12)
+}
+
+/// Small in every way, without threads.
+pub(crate) fn tiny_builder() -> Builder {
+    Db::builder()
+        .threads(0)
+        .memory(64 << 10)
+        .memtable_bytes(4 << 10)
+        .segment_bytes(16 << 10)
+        .log_bytes(64 << 10)
+        .sync_interval(None)
+}
+
+fn setup(name: &'static str, on: On, builder: Builder, options: LsmOptions) -> Setup {
+    Setup { name, on, builder, options, content: MIXED, ops: 1500 }
+}
+
+/// In memory.
+pub(crate) fn in_memory() -> Vec<Setup> {
+    let tiny = |name| setup(name, On::Memory, tiny_builder(), tiny_options());
+    vec![
+        setup("defaults", On::Memory, Db::builder(), LsmOptions::new()),
+        tiny("tiny"),
+        Setup { builder: tiny_builder().threads(1), ..tiny("one thread") },
+        Setup { builder: tiny_builder().threads(2), ..tiny("two threads") },
+        Setup { options: tiny_options().filter_bits(0).last_filter_bits(0), ..tiny("no filters") },
+        Setup { options: tiny_options().expect_hits(true).filter_bits(1), ..tiny("expect hits") },
+        Setup { content: COUNTERS, ops: 4000, ..tiny("counters") },
+        Setup { content: SHARED, options: tiny_options().block_bytes(512), ..tiny("shared") },
+        Setup {
+            options: tiny_options().compression(Compression::Lz4).hot_compression(Compression::Lz4),
+            ..tiny("lz4, mapped")
+        },
+        Setup {
+            options: tiny_options().compression(Compression::Zstd),
+            builder: tiny_builder().read_path(ReadPath::Cached),
+            ..tiny("zstd, cached")
+        },
+        Setup {
+            options: LsmOptions::new().block_bytes(32 << 10).file_bytes(64 << 10),
+            builder: tiny_builder().memtable_bytes(64 << 10).memory(1 << 20),
+            ..tiny("large blocks")
+        },
+    ]
+}
+
+/// On files of the operating system.
+pub(crate) fn on_files() -> Vec<Setup> {
+    let tiny = |name| setup(name, On::Files, tiny_builder(), tiny_options());
+    let cached = || tiny_builder().read_path(ReadPath::Cached);
+    let mut setups = vec![
+        setup("files, defaults", On::Files, Db::builder(), LsmOptions::new()),
+        Setup { builder: tiny_builder().mapped_log(false), ..tiny("files, log not mapped") },
+        Setup { builder: cached().memory(0).threads(1), ..tiny("files, almost no cache") },
+        Setup { builder: cached().memory(4 << 20).threads(2), ..tiny("files, cached") },
+        Setup {
+            builder: cached().threads(2),
+            options: tiny_options().compression(Compression::Lz4),
+            content: COUNTERS,
+            ops: 4000,
+            ..tiny("files, cached, lz4, counters")
+        },
+        Setup {
+            builder: tiny_builder().read_path(ReadPath::Mapped).threads(2),
+            options: tiny_options().block_bytes(1024).hot_compression(Compression::Zstd),
+            content: SHARED,
+            ..tiny("files, mapped, zstd, shared")
+        },
+        Setup {
+            builder: tiny_builder().segment_bytes(4096).log_bytes(0).mapped_log(false),
+            content: SMALL,
+            ops: 2000,
+            ..tiny("files, tiny segments")
+        },
+        Setup {
+            builder: tiny_builder()
+                .threads(2)
+                .durability(Durability::PowerLoss)
+                .sync_interval(std::time::Duration::from_millis(20)),
+            content: SMALL,
+            ..tiny("files, durable")
+        },
+    ];
+    // Syncs of real files are what costs time here.
+    setups.iter_mut().for_each(|setup| setup.ops = setup.ops * 2 / 3);
+    setups
+}
+
+/// On a simulated disk.
+pub(crate) fn on_disks() -> Vec<Setup> {
+    let on = |mappable, troubled| On::Disk { mappable, troubled };
+    let tiny = |name, on| Setup { ops: 1000, ..setup(name, on, tiny_builder(), tiny_options()) };
+    let cached = || tiny_builder().read_path(ReadPath::Cached);
+    vec![
+        Setup { content: SMALL, ..tiny("disk", on(false, false)) },
+        Setup { content: SMALL, ..tiny("disk, mappable", on(true, false)) },
+        Setup { content: SMALL, ..tiny("disk, troubled", on(false, true)) },
+        Setup {
+            content: SMALL,
+            builder: cached(),
+            ..tiny("disk, cached, troubled", on(true, true))
+        },
+        Setup {
+            builder: cached().memory(0).threads(2),
+            options: tiny_options().compression(Compression::Lz4),
+            ..tiny("disk, almost no cache, troubled", on(false, true))
+        },
+        Setup {
+            builder: tiny_builder().segment_bytes(4096),
+            content: COUNTERS,
+            ..tiny("disk, tiny segments, troubled", on(true, true))
+        },
+    ]
+}

@@ -1,0 +1,443 @@
+//! The operations of a walk.
+
+use crate::{
+    oracle::{self, Oracle, Reads, all_same, all_same_back, between, borrowed, prefixed, same},
+    setups::On,
+    world::{Past, Place, Slot, Walk, World},
+};
+use bytes::Bytes;
+use std::{ops::Bound, sync::Arc};
+use tonearm::{
+    Batch, Db, Durability, Entries, Error, ErrorKind, Lsm, OrderedTable, Side, Table,
+    vfs::{Folder, mem::MemFolder},
+};
+
+/// One kind of operation.
+pub(crate) type Step = fn(&mut World<'_>);
+
+/// How often each operation is chosen, its name, and itself.
+pub(crate) const STEPS: &[(usize, &str, Step)] = &[
+    (24, "insert", insert),
+    (8, "remove", remove),
+    (10, "batch", batch),
+    (3, "delete range", delete_range),
+    (1, "delete prefix", delete_prefix),
+    (2, "ingest", ingest),
+    (1, "refused writes", refused),
+    (3, "flush", flush),
+    (2, "maintain", maintain),
+    (1, "sync", sync),
+    (1, "reopen", |world| world.reopen()),
+    (3, "snapshot", snapshot),
+    (5, "read the past", read_past),
+    (4, "open an iterator", open_walk),
+    (14, "step an iterator", step_walk),
+    (12, "read", read),
+    (4, "range", range),
+    (2, "prefix", prefix),
+    (1, "scan", scan),
+    (1, "create, rename, drop", catalogue),
+    (1, "back up", backup),
+    (1, "read only", read_only),
+    (1, "verify", verify),
+];
+
+/// Any operation, by weight.
+pub(crate) fn any(world: &mut World<'_>) -> (&'static str, Step) {
+    let total: usize = STEPS.iter().map(|step| step.0).sum();
+    let mut at = world.choices.below(total);
+    for (weight, name, step) in STEPS {
+        match at.checked_sub(*weight) {
+            Some(rest) => at = rest,
+            None => return (name, *step),
+        }
+    }
+    unreachable!("the weights add up")
+}
+
+fn insert(world: &mut World<'_>) {
+    for _ in 0..1 + world.choices.below(4) {
+        let (key, value) = (world.key(), world.value());
+        let slot = world.slot();
+        slot.table.insert(&key, &value).unwrap();
+        slot.oracle.insert(key.into(), value);
+    }
+}
+
+fn remove(world: &mut World<'_>) {
+    let key = world.key();
+    let slot = world.slot();
+    slot.table.remove(&key).unwrap();
+    slot.oracle.remove(&*key);
+}
+
+fn batch(world: &mut World<'_>) {
+    let mut batch = world.db().batch();
+    let mut after: Vec<Oracle> = world.tables.iter().map(|slot| slot.oracle.clone()).collect();
+    for _ in 0..world.choices.below(12) {
+        let at = world.choices.below(world.tables.len());
+        let (table, oracle) = (world.tables[at].table.clone(), &mut after[at]);
+        add(world, &mut batch, &table, oracle);
+    }
+    match world.choices.below(8) {
+        0 => drop(batch),
+        kind => {
+            let durable = kind == 1;
+            let durability = if durable { Durability::PowerLoss } else { Durability::Process };
+            batch.commit(durability).unwrap();
+            world.tables.iter_mut().zip(after).for_each(|(slot, oracle)| slot.oracle = oracle);
+        }
+    }
+}
+
+/// Adds one write to a batch, and to what the table should hold after it.
+fn add(world: &mut World<'_>, batch: &mut Batch, table: &Lsm, oracle: &mut Oracle) {
+    let key = world.key();
+    match world.choices.below(8) {
+        0 => {
+            let end = if world.choices.one_in(6) { None } else { Some(world.key()) };
+            batch.delete_range(table, &key, end.as_deref());
+            oracle.retain(|k, _| **k < *key || end.as_ref().is_some_and(|end| **k >= **end));
+        }
+        1 | 2 => {
+            batch.remove(table, &key);
+            oracle.remove(&*key);
+        }
+        _ => {
+            let value = world.value();
+            batch.insert(table, &key, &value);
+            oracle.insert(key.into(), value);
+        }
+    }
+}
+
+fn delete_range(world: &mut World<'_>) {
+    let content = world.setup.content;
+    let (start, mut end) = (content.bound(&mut world.choices), content.bound(&mut world.choices));
+    if let (Bound::Unbounded, Bound::Unbounded) = (&start, &end) {
+        end = Bound::Included(world.key());
+    }
+    let slot = world.slot();
+    slot.table.delete_between(borrowed(&start), borrowed(&end)).unwrap();
+    for (key, _) in between(&slot.oracle, borrowed(&start), borrowed(&end)) {
+        slot.oracle.remove(&key);
+    }
+}
+
+fn delete_prefix(world: &mut World<'_>) {
+    let prefix = world.setup.content.prefix(&mut world.choices);
+    let slot = world.slot();
+    slot.table.delete_prefix(&prefix).unwrap();
+    slot.oracle.retain(|key, _| !key.starts_with(&prefix));
+}
+
+fn ingest(world: &mut World<'_>) {
+    let entries = world.sorted(60);
+    let slot = world.slot();
+    let mut input = entries
+        .iter()
+        .map(|(key, value)| Ok((Bytes::from(key.clone()), Bytes::copy_from_slice(value))));
+    assert_eq!(slot.table.ingest(&mut input).unwrap(), entries.len() as u64);
+    slot.oracle.extend(entries.into_iter().map(|(key, value)| (Arc::from(key), value)));
+}
+
+/// Writes that fail change nothing.
+fn refused(world: &mut World<'_>) {
+    let long = vec![7; crate::content::MAX_KEY + 1];
+    let key = world.key();
+    let mut batch = world.db().batch();
+    let table = world.slot().table.clone();
+    batch.insert(&table, &key, "lost").remove(&table, &long).insert(&table, b"x", "lost");
+    let entry = |key: &[u8]| Ok((Bytes::copy_from_slice(key), Bytes::from_static(b"lost")));
+    let twice = [entry(b"a"), entry(b"b"), entry(b"b")];
+    let broken = || std::fs::File::open("/nowhere/at/all").unwrap_err();
+    let failing: Vec<Result<_, Error>> =
+        match Db::builder().create(false).open(broken().to_string()) {
+            Err(error) => vec![entry(b"a"), Err(error)],
+            Ok(_) => unreachable!("no such database"),
+        };
+    let refusals = [
+        (table.insert(&long, b"lost"), ErrorKind::Limit),
+        (table.remove(&long), ErrorKind::Limit),
+        (batch.commit(Durability::Process), ErrorKind::Limit),
+        (table.ingest(&mut twice.into_iter()).map(drop), ErrorKind::Misuse),
+        (table.ingest(&mut [entry(&long)].into_iter()).map(drop), ErrorKind::Limit),
+        (table.ingest(&mut failing.into_iter()).map(drop), ErrorKind::NotFound),
+    ];
+    for (number, (result, kind)) in refusals.into_iter().enumerate() {
+        assert_eq!(result.map_err(|error| error.kind()), Err(kind), "refusal {number}");
+    }
+}
+
+fn flush(world: &mut World<'_>) {
+    if world.choices.one_in(3) {
+        world.db().flush().unwrap();
+    } else {
+        world.slot().table.flush().unwrap();
+    }
+}
+
+fn maintain(world: &mut World<'_>) {
+    world.db().maintain().unwrap();
+}
+
+fn sync(world: &mut World<'_>) {
+    world.db().sync().unwrap();
+}
+
+fn verify(world: &mut World<'_>) {
+    world.db().verify().unwrap();
+}
+
+fn snapshot(world: &mut World<'_>) {
+    if world.pasts.len() >= 4 {
+        let index = world.choices.below(world.pasts.len());
+        world.pasts.swap_remove(index);
+    }
+    let snapshot = world.db().snapshot();
+    let at = |slot: &Slot| (slot.serial, slot.table.at(&snapshot), slot.oracle.clone());
+    let tables = world.tables.iter().map(at).collect();
+    let opening = world.opening;
+    world.pasts.push(Past { snapshot, opening, tables });
+}
+
+fn read_past(world: &mut World<'_>) {
+    let Some(index) = (!world.pasts.is_empty()).then(|| world.choices.below(world.pasts.len()))
+    else {
+        return;
+    };
+    let past = world.pasts.swap_remove(index);
+    let (serial, at, oracle) = world.choices.of(&past.tables);
+    look(world, at, oracle, "a table at a snapshot");
+    // The same through the handle, unless it was of another opening.
+    for slot in &world.tables {
+        let again = slot.table.at(&past.snapshot);
+        if past.opening != world.opening {
+            assert_eq!(again.get(b"").unwrap_err().kind(), ErrorKind::Misuse);
+        } else if slot.serial == *serial {
+            all_same(again.iter(), &between(oracle, Bound::Unbounded, Bound::Unbounded), "again");
+        } else if past.tables.iter().all(|(serial, ..)| *serial != slot.serial) {
+            assert!(again.iter().next().is_none(), "a table from after the snapshot is empty");
+        }
+    }
+    world.pasts.push(past);
+}
+
+fn read(world: &mut World<'_>) {
+    let (table, oracle) = some_table(world);
+    look(world, &table, &oracle, "a table");
+}
+
+fn some_table(world: &mut World<'_>) -> (Lsm, Oracle) {
+    let slot = world.slot();
+    (slot.table.clone(), slot.oracle.clone())
+}
+
+/// One read of some kind.
+fn look(world: &mut World<'_>, table: &impl Reads, oracle: &Oracle, what: &str) {
+    let key = world.key();
+    let value = oracle.get(&*key).map(|value| &**value);
+    let fits = |entry: Option<(tonearm::Value, tonearm::Value)>, expected, what: &str| {
+        same(entry.as_ref().map(|(key, value)| (&**key, &**value)), expected, what);
+    };
+    match world.choices.below(9) {
+        0 | 1 => {
+            assert!(table.value_of(&key).unwrap().as_deref() == value, "get of {what}: {key:?}")
+        }
+        2 => assert!(table.copy_of(&key).unwrap().as_deref() == value, "get_with of {what}"),
+        3 => assert_eq!(table.has(&key).unwrap(), value.is_some(), "contains of {what}"),
+        4 => {
+            let keys: Vec<_> = (0..world.choices.below(20)).map(|_| world.key()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let found = table.values_of(&keys).unwrap();
+            assert_eq!(found.len(), keys.len());
+            for (key, found) in keys.iter().zip(found) {
+                assert!(found.as_deref() == oracle.get(*key).map(|v| &**v), "get_many of {what}");
+            }
+        }
+        5 => {
+            let expected = oracle.first_key_value().map(|(k, v)| (&**k, &**v));
+            fits(table.smallest().unwrap(), expected, "first");
+            let expected = oracle.last_key_value().map(|(k, v)| (&**k, &**v));
+            fits(table.greatest().unwrap(), expected, "last");
+        }
+        6 => {
+            for side in [Side::Before, Side::AtOrBefore, Side::AtOrAfter, Side::After] {
+                let expected = oracle::nearest(oracle, &key, side);
+                fits(table.next_to(&key, side).unwrap(), expected, &format!("nearest {side:?}"));
+            }
+        }
+        7 => {
+            let all = between(oracle, Bound::Unbounded, Bound::Unbounded);
+            all_same(table.all(), &all, what);
+        }
+        _ => {
+            let (entries, expected) = some_entries(world, table, oracle);
+            all_same_back(entries, &expected, what);
+        }
+    }
+}
+
+/// An iterator of some kind and what it should yield.
+fn some_entries(
+    world: &mut World<'_>,
+    table: &impl Reads,
+    oracle: &Oracle,
+) -> (Entries, std::collections::VecDeque<oracle::Entry>) {
+    let content = world.setup.content;
+    match world.choices.below(6) {
+        0 => (table.all(), between(oracle, Bound::Unbounded, Bound::Unbounded)),
+        1 => {
+            let prefix = content.prefix(&mut world.choices);
+            (table.starting(&prefix), prefixed(oracle, &prefix))
+        }
+        _ => {
+            let start = content.bound(&mut world.choices);
+            let end = content.bound(&mut world.choices);
+            let (start, end) = (borrowed(&start), borrowed(&end));
+            (table.within(start, end), between(oracle, start, end))
+        }
+    }
+}
+
+fn range(world: &mut World<'_>) {
+    let (table, oracle) = some_table(world);
+    let (from, to) = (world.key(), world.key());
+    let (start, end) = (Bound::Included(&*from), Bound::Excluded(&*to));
+    all_same(table.range(&*from..&*to), &between(&oracle, start, end), "from..to");
+    let (start, end) = (Bound::Included(&*from), Bound::Included(&*to));
+    all_same_back(table.range(&*from..=&*to), &between(&oracle, start, end), "from..=to");
+}
+
+fn prefix(world: &mut World<'_>) {
+    let (table, oracle) = some_table(world);
+    let prefix = world.setup.content.prefix(&mut world.choices);
+    all_same(table.prefix(&prefix), &prefixed(&oracle, &prefix), "prefix");
+    all_same_back(table.prefix(&prefix), &prefixed(&oracle, &prefix), "prefix, backwards");
+}
+
+/// Everything, both ways.
+pub(crate) fn scan(world: &mut World<'_>) {
+    for slot in &world.tables {
+        check(&slot.table, &slot.oracle, "scan");
+    }
+}
+
+fn check(table: &impl Reads, oracle: &Oracle, what: &str) {
+    let all = between(oracle, Bound::Unbounded, Bound::Unbounded);
+    all_same(table.all(), &all, what);
+    all_same_back(table.all(), &all, what);
+    for (key, value) in oracle {
+        assert!(table.value_of(key).unwrap().as_deref() == Some(value), "{what}: get");
+    }
+}
+
+fn open_walk(world: &mut World<'_>) {
+    if world.walks.len() >= 6 {
+        let index = world.choices.below(world.walks.len());
+        world.walks.swap_remove(index);
+    }
+    let (table, oracle) = some_table(world);
+    let (entries, expected) = some_entries(world, &table, &oracle);
+    world.walks.push(Walk { entries, expected });
+}
+
+fn step_walk(world: &mut World<'_>) {
+    if world.walks.is_empty() {
+        return;
+    }
+    let index = world.choices.below(world.walks.len());
+    for _ in 0..1 + world.choices.below(8) {
+        let way = world.choices.below(4);
+        let Walk { entries, expected } = &mut world.walks[index];
+        let next = if way < 2 { expected.pop_front() } else { expected.pop_back() };
+        let next = next.as_ref().map(|(key, value)| (&**key, &**value));
+        let owned;
+        let found = match way {
+            0 | 2 => {
+                let item = if way == 0 { entries.next() } else { entries.next_back() };
+                owned = item.transpose().unwrap();
+                owned.as_ref().map(|(key, value)| (&**key, &**value))
+            }
+            1 => entries.next_ref().transpose().unwrap(),
+            _ => entries.next_back_ref().transpose().unwrap(),
+        };
+        same(found, next, ["next", "next_ref", "next_back", "next_back_ref"][way]);
+    }
+}
+
+fn catalogue(world: &mut World<'_>) {
+    match world.choices.below(3) {
+        0 if world.tables.len() < 5 => {
+            let name = format!("table {}", world.tables.last().map_or(0, |slot| slot.serial));
+            world.create(&name);
+        }
+        1 => {
+            let db = world.db().clone();
+            let slot = world.slot();
+            let name = format!("renamed {}", slot.serial);
+            let same = slot.name == name;
+            db.rename_table(&slot.name, &name).unwrap();
+            assert_eq!(*slot.table.name(), name);
+            if !same {
+                assert_eq!(db.table(&slot.name).unwrap_err().kind(), ErrorKind::NotFound);
+            }
+            slot.name = name;
+        }
+        _ if world.tables.len() > 2 => {
+            let index = world.choices.below(world.tables.len());
+            let slot = world.tables.remove(index);
+            world.db().drop_table(&slot.name).unwrap();
+            assert_eq!(slot.table.get(b"").unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(slot.table.insert(b"", b"").unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        _ => {}
+    }
+}
+
+/// A backup holds the same, and can be written to.
+fn backup(world: &mut World<'_>) {
+    let builder = world.setup.builder.clone();
+    let copy;
+    let dir;
+    if let Place::Files(_) = &world.place {
+        dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        world.db().backup(&path).unwrap();
+        assert_eq!(world.db().backup(&path).unwrap_err().kind(), ErrorKind::Misuse);
+        copy = builder.open(&path).unwrap();
+    } else {
+        let folder: Arc<dyn Folder> = Arc::new(MemFolder::default());
+        world.db().backup_in(&folder).unwrap();
+        copy = builder.open_in(folder).unwrap();
+    }
+    same_tables(world, &copy, "the copy");
+    copy.verify().unwrap();
+    for slot in &world.tables {
+        let table = copy.lsm(&slot.name).unwrap();
+        table.insert(b"only in the copy", b"1").unwrap();
+        assert!(slot.table.get(b"only in the copy").unwrap().is_none());
+    }
+}
+
+fn same_tables(world: &World<'_>, db: &Db, what: &str) {
+    assert_eq!(db.tables().len(), world.tables.len(), "{what}");
+    for slot in &world.tables {
+        check(&db.lsm(&slot.name).unwrap(), &slot.oracle, what);
+    }
+}
+
+/// Whoever reads beside the writer sees all that was committed.
+fn read_only(world: &mut World<'_>) {
+    let reader = match world.place.open_read_only(world.setup.builder.clone()) {
+        // Background work may go on faster than it is read.
+        Err(error) if error.kind() == ErrorKind::Busy => return,
+        opened => opened.unwrap(),
+    };
+    same_tables(world, &reader, "a reader");
+    let table = reader.lsm(&world.tables[0].name).unwrap();
+    assert_eq!(table.insert(b"", b"").unwrap_err().kind(), ErrorKind::Misuse);
+    if world.setup.on == On::Memory {
+        reader.verify().unwrap();
+    }
+}
