@@ -27,7 +27,7 @@ pub use stats::DbStats;
 pub use workers::Progress;
 
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, log,
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
     table::{
@@ -43,6 +43,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 use workers::Workers;
+
+/// How often the log is read to verify it, if it is written meanwhile.
+const VERIFY_TRIES: usize = 100;
 
 /// An open database: a folder of tables that share one log.
 ///
@@ -241,7 +244,8 @@ impl Db {
     /// Reads every byte of every file and checks it.
     ///
     /// # Errors
-    /// `Corrupt` names the first damaged place.
+    /// `Corrupt` names the first damaged place; `Busy` if the log is written faster than it is
+    /// read.
     pub fn verify(&self) -> Result<()> {
         self.verify_with(|_| ())
     }
@@ -365,8 +369,7 @@ impl Host for Handle {
 
 impl Shared {
     fn verify(&self, report: &mut dyn FnMut(Progress)) -> Result<()> {
-        let state = Manifest::load(&*self.folder)?;
-        crate::log::replay(&*self.folder, state.db_id, state.log_start, &mut |_| Ok(()))?;
+        self.verify_log()?;
         let views: Vec<_> = self.table_list().iter().map(|table| table.view().clone()).collect();
         let runs: Vec<_> = views.iter().flat_map(|view| view.settled.runs()).collect();
         let mut progress = Progress { files_total: runs.len() as u64, ..Progress::default() };
@@ -377,6 +380,23 @@ impl Shared {
             report(progress);
         }
         Ok(())
+    }
+
+    /// Reads manifest and log, which may be written meanwhile: damage stays where it is, while a
+    /// record that is half written, or a segment that goes away, is another one at the next look.
+    fn verify_log(&self) -> Result<()> {
+        let place = |error: &Error| (error.file().map(str::to_owned), error.offset());
+        let mut before = None;
+        for _ in 0..VERIFY_TRIES {
+            let state = Manifest::load(&*self.folder)?;
+            let read = log::replay(&*self.folder, state.db_id, state.log_start, &mut |_| Ok(()));
+            let Err(error) = read else { return Ok(()) };
+            if before.replace(place(&error)) == Some(place(&error)) {
+                return Err(error);
+            }
+        }
+        let message = "the log changed each time it was read: verify while less is written";
+        Err(Error::new(ErrorKind::Busy, message))
     }
 }
 
