@@ -27,6 +27,12 @@ impl Span {
         self.start <= key && self.ends_after(key)
     }
 
+    /// Whether `key` is not below the start.
+    #[inline]
+    pub(crate) fn starts_by(&self, key: &[u8]) -> bool {
+        self.start.is_empty() || self.start <= key
+    }
+
     /// Whether `key` is below the end.
     pub(crate) fn ends_after(&self, key: &[u8]) -> bool {
         self.end.as_ref().is_none_or(|end| key < end)

@@ -139,7 +139,7 @@ impl Entries {
         let Some(back) = &self.back else { return Ok(false) };
         let met = |front: &Merge<Source>| !front.valid() || front.key() >= back.key();
         let inside = back.valid()
-            && back.key() >= &*self.span.start
+            && self.span.starts_by(back.key())
             && !self.front.as_ref().is_some_and(met);
         Ok(self.going_on(inside))
     }
