@@ -8,9 +8,9 @@
 use super::{Handle, Progress};
 use crate::{
     Error, ErrorKind, Result,
-    manifest::{Edit, Manifest},
+    manifest::{Edit, Manifest, TableRecord},
     sorted::{Cursor, Deletes, FileId, Merge, Run, RunMeta, RunOptions, RunWriter, run_name},
-    table::{Snapshot, TableState, View},
+    table::{Snapshot, TableId, View},
     vfs::{Access, Folder, SyncKind, read_exact_at, write_all_at},
 };
 use std::sync::Arc;
@@ -33,18 +33,18 @@ impl Handle {
         report: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let _lock = lock_target(to)?;
-        let snapshot = self.snapshot();
-        let tables = self.shared.table_list();
+        let (snapshot, tables) = self.snapshot_and_tables()?;
         let files = |view: &Arc<View>| view.settled.runs().len() as u64;
         let mut progress = Progress {
             files_total: snapshot.views().values().map(files).sum(),
             ..Progress::default()
         };
         let mut edits = Vec::new();
-        for table in tables {
-            if let Some(view) = snapshot.views().get(&table.id()) {
+        for (id, create) in tables {
+            if let Some(view) = snapshot.views().get(&id) {
+                edits.push(create);
                 let mut copy = TableCopy { handle: self, to, progress: &mut progress, report };
-                copy.run(&table, view, &snapshot, &mut edits)?;
+                copy.run(id, view, &snapshot, &mut edits)?;
             }
         }
         edits.push(Edit::SetNextFile(self.shared.files.next()));
@@ -52,6 +52,20 @@ impl Handle {
         to.sync().map_err(|e| Error::io("sync the folder", "", e))?;
         let (mut manifest, _) = Manifest::create_with(to, super::open::random_id(), &edits)?;
         manifest.close()
+    }
+
+    /// A snapshot, and the edits that create its tables; none is created, renamed or dropped in
+    /// between.
+    fn snapshot_and_tables(&self) -> Result<(Snapshot, Vec<(TableId, Edit)>)> {
+        let _catalogue = self.shared.catalogue.lock();
+        let manifest = self.shared.writing()?.manifest.lock();
+        let create = |table: &TableRecord| {
+            let (name, options) = (table.name.clone(), table.options.clone());
+            (table.id, Edit::CreateTable { id: table.id, name, engine: table.engine, options })
+        };
+        let tables = manifest.state().tables.values().map(create).collect();
+        drop(manifest);
+        Ok((self.snapshot(), tables))
     }
 }
 
@@ -81,15 +95,11 @@ struct TableCopy<'a> {
 impl TableCopy<'_> {
     fn run(
         &mut self,
-        table: &TableState,
+        id: TableId,
         view: &Arc<View>,
         snapshot: &Snapshot,
         edits: &mut Vec<Edit>,
     ) -> Result<()> {
-        let id = table.id();
-        let options = self.handle.table_options(id)?;
-        let (name, engine) = (table.name().to_string(), table.engine().id());
-        edits.push(Edit::CreateTable { id, name, engine, options });
         // Oldest first within a level, as the manifest lists them.
         for (level, run) in view.settled.runs().iter().rev() {
             self.copy_run(run)?;

@@ -30,9 +30,7 @@ use crate::{
     Error, ErrorKind, Result, log,
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
-    table::{
-        Batch, Core, Durability, Engine, Host, Op, Snapshot, Table, TableId, TableState, TableStats,
-    },
+    table::{Batch, Core, Durability, Engine, Host, Op, Snapshot, Table, TableState, TableStats},
     vfs::{Folder, os::OsFolder},
 };
 use bytes::Bytes;
@@ -211,8 +209,8 @@ impl Db {
     /// little space and time. Writers are not held up. The copy opens as a database.
     ///
     /// # Errors
-    /// `Misuse` if the directory is not empty, `Full`, `Io`. What was copied until then stays
-    /// behind, and is no database.
+    /// `Misuse` if the directory is not empty or this database was opened for reading only, `Full`,
+    /// `Io`. What was copied until then stays behind, and is no database.
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<()> {
         self.backup_with(path, |_| ())
     }
@@ -297,12 +295,6 @@ impl Handle {
         Snapshot::new(shared.id, shared.visible.get(), views)
     }
 
-    fn table_options(&self, id: TableId) -> Result<Bytes> {
-        let manifest = self.shared.writing()?.manifest.lock();
-        let options = manifest.state().table(id).map(|record| record.options.clone());
-        options.ok_or_else(|| Error::new(ErrorKind::NotFound, "the table was dropped"))
-    }
-
     fn close(&mut self) -> Result<()> {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.signals.ask();
@@ -325,8 +317,7 @@ impl Drop for Handle {
 
 impl Host for Handle {
     fn owns(&self, table: &Arc<TableState>) -> bool {
-        let own = self.shared.tables.read().get(&table.id()).cloned();
-        own.is_some_and(|own| Arc::ptr_eq(&own, table)) || table.is_dropped()
+        table.counts_by(&self.shared.visible)
     }
 
     fn write_one(

@@ -160,6 +160,11 @@ impl TableState {
         }
     }
 
+    /// Whether it is a table of the database, dropped or not, whose commits `visible` counts.
+    pub(crate) fn counts_by(&self, visible: &Arc<Visible>) -> bool {
+        Arc::ptr_eq(&self.visible, visible)
+    }
+
     pub(crate) fn id(&self) -> TableId {
         self.id
     }
