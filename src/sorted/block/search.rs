@@ -5,6 +5,7 @@
 //! costs more than it saves at such lengths.
 
 use super::{Block, HEADER, head_of};
+use crate::codec::prefetch;
 use std::cmp::Ordering;
 
 /// Up to how many heads are counted rather than halved.
@@ -109,6 +110,23 @@ impl Block<'_> {
         } else {
             self.search_suffix::<8>(suffix)
         }
+    }
+
+    /// Asks for the memory of the entry that a search for `key` will compare.
+    #[inline(always)]
+    pub(crate) fn prefetch_entry(&self, key: &[u8]) {
+        if !self.begins(key) {
+            return;
+        }
+        let suffix = key.get(self.prefix_len()..).unwrap_or_default();
+        let i = if self.shape.head_width == 4 {
+            lower_bound(self.heads::<4>(), head_of_key::<4>(suffix))
+        } else {
+            lower_bound(self.heads::<8>(), head_of_key::<8>(suffix))
+        };
+        let (start, _) = self.bounds(i);
+        prefetch(self.bytes, start);
+        prefetch(self.bytes, start + 64);
     }
 
     /// Whether `key` begins with the prefix of this block.

@@ -140,6 +140,21 @@ impl Run {
         Ok(block)
     }
 
+    /// The mapping, if leaves lie in it as they are.
+    #[inline(always)]
+    pub(super) fn plain_map(&self) -> Option<&[u8]> {
+        self.map.as_deref().filter(|_| !self.footer.is_packed())
+    }
+
+    /// Asks for the header and the first heads of a mapped block.
+    #[inline(always)]
+    pub(super) fn prefetch_block(&self, at: Child, level: u8) {
+        let Some(map) = self.plain_map() else { return };
+        let lines = if level == 0 { LEAF_LINES } else { 1 };
+        let start = at.unit as usize * self.footer.block_bytes;
+        (0..lines).for_each(|line| prefetch(map, start + line * LINE));
+    }
+
     /// The leaf at `at`, from the mapping or the cache.
     #[inline(always)]
     pub(super) fn held_leaf(&self, at: Child) -> Result<Held> {

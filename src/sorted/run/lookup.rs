@@ -5,7 +5,7 @@ use crate::{
     Result, Value,
     sorted::{
         Lookup,
-        block::{Block, EntryKind},
+        block::{Block, Child, EntryKind},
         tree::{Tree, descend},
     },
 };
@@ -46,29 +46,122 @@ impl Run {
             return Ok(self.missing(key));
         }
         let at = descend(&**self, root, key)?;
+        let mut answer = Lookup::Missing;
+        self.find(key, at, &mut |lookup| match lookup {
+            Lookup::Missing => {}
+            Lookup::Deleted => answer = Lookup::Deleted,
+            Lookup::Found(value) => {
+                answer = Lookup::Found(());
+                found(value);
+            }
+        })?;
+        Ok(answer)
+    }
+
+    /// Looks for `key` in the leaf at `at`.
+    #[inline(always)]
+    fn find(
+        self: &Arc<Self>,
+        key: &[u8],
+        at: Child,
+        answer: &mut impl FnMut(Lookup<Found<'_>>),
+    ) -> Result<()> {
         let held = self.held_leaf(at)?;
         let block = Block::trusted(self.bytes(&held));
         let (index, exact) = block.search(key);
         if !exact {
-            return Ok(self.missing(key));
+            answer(self.missing(key));
+            return Ok(());
         }
         match block.kind(index) {
-            EntryKind::Put => found(Found { run: self, held: &held, bytes: block.value(index) }),
-            EntryKind::Delete => return Ok(Lookup::Deleted),
+            EntryKind::Put => {
+                let bytes = block.value(index);
+                answer(Lookup::Found(Found { run: self, held: &held, bytes }));
+            }
+            EntryKind::Delete => answer(Lookup::Deleted),
             EntryKind::Far => {
                 let far = self.far(block.value(index))?;
-                found(Found { run: self, held: &far, bytes: self.bytes(&far) });
+                let bytes = self.bytes(&far);
+                answer(Lookup::Found(Found { run: self, held: &far, bytes }));
             }
         }
-        Ok(Lookup::Found(()))
+        Ok(())
     }
 
     /// The answer for a key without an entry.
     #[inline]
-    fn missing(&self, key: &[u8]) -> Lookup<()> {
+    fn missing<T>(&self, key: &[u8]) -> Lookup<T> {
         match self.range_deletes().covering(key) {
             Some(_) => Lookup::Deleted,
             None => Lookup::Missing,
         }
+    }
+}
+
+/// How many look-ups of a batch go on at once: enough to hide memory behind memory, few enough
+/// that what was asked for is still there when its turn comes.
+const TOGETHER: usize = 16;
+
+/// Where a key of a batch is on its way down.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// Which of the keys.
+    index: usize,
+    at: Child,
+}
+
+impl Run {
+    /// Looks up many keys, each with its hash, and tells each one's answer with its index, in no
+    /// order. Where the run is mapped, the keys go down the tree side by side, each step asking
+    /// for the memory of the next, so that a key costs a fraction of what it does alone.
+    pub(crate) fn get_many(
+        self: &Arc<Self>,
+        keys: &[(&[u8], u64)],
+        answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
+    ) -> Result<()> {
+        for (i, batch) in keys.chunks(TOGETHER).enumerate() {
+            let first = i * TOGETHER;
+            batch.iter().for_each(|(_, hash)| self.prefetch(*hash));
+            let mut ways = [Way::default(); TOGETHER];
+            let mut count = 0;
+            for (j, (key, hash)) in batch.iter().enumerate() {
+                if self.root().is_none() || !self.may_contain(*hash)? {
+                    answer(first + j, self.missing(key));
+                } else if let Some(way) = ways.get_mut(count) {
+                    way.index = j;
+                    count += 1;
+                }
+            }
+            let ways = ways.get_mut(..count).unwrap_or_default();
+            self.descend_together(batch, ways)?;
+            for way in ways {
+                let Some((key, _)) = batch.get(way.index) else { continue };
+                self.find(key, way.at, &mut |lookup| answer(first + way.index, lookup))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every key to its leaf, and asks for the leaf's entry.
+    fn descend_together(&self, keys: &[(&[u8], u64)], ways: &mut [Way]) -> Result<()> {
+        let Some(root) = self.root() else { return Ok(()) };
+        ways.iter_mut().for_each(|way| way.at = root.top);
+        for level in (1..=root.height).rev() {
+            for way in ways.iter_mut() {
+                let block = self.branch(way.at, level)?;
+                let key = keys.get(way.index).map_or(&[][..], |(key, _)| key);
+                way.at = block.child(block.child_index(key), self.child_len());
+                self.prefetch_block(way.at, level - 1);
+            }
+        }
+        let Some(map) = self.plain_map() else { return Ok(()) };
+        for way in ways {
+            let Some((offset, len)) = self.leaf_place(way.at) else { continue };
+            let start = offset as usize;
+            let leaf = map.get(start..start + len).unwrap_or_default();
+            let key = keys.get(way.index).map_or(&[][..], |(key, _)| key);
+            Block::trusted(leaf).prefetch_entry(key);
+        }
+        Ok(())
     }
 }

@@ -205,6 +205,21 @@ proptest! {
                 let answer = answer.map(|value| value.map(|value| value.to_vec()));
                 prop_assert_eq!(answer.as_ref(), model.get(key), "{:?} {:?}", how, key);
             }
+            let all: Vec<_> = model.keys().chain(&probes).collect();
+            let asked: Vec<_> = all.iter().map(|key| (key.as_slice(), key_hash(key))).collect();
+            let mut answers = vec![None; all.len()];
+            run.get_many(&asked, &mut |i, lookup| {
+                assert!(answers[i].is_none(), "each is answered once");
+                answers[i] = Some(match lookup {
+                    Lookup::Missing => None,
+                    Lookup::Deleted => Some(None),
+                    Lookup::Found(found) => Some(Some(found.to_value().to_vec())),
+                });
+            }).unwrap();
+            for (key, answer) in all.into_iter().zip(answers) {
+                let answer = answer.unwrap();
+                prop_assert_eq!(answer.as_ref(), model.get(key), "{:?} {:?}", how, key);
+            }
             let (forward, backward) = scan(&mut run.cursor()).unwrap();
             prop_assert!(forward == model && backward == model);
             walk(&mut run.cursor(), &model, &moves);
