@@ -224,6 +224,15 @@ impl Arena {
         prefetch(start.wrapping_add(at + 128));
     }
 
+    /// Asks for a node's key, or the first bytes of a long one.
+    #[inline(always)]
+    pub(super) fn prefetch_key(&self, node: Node) {
+        let start = self.region.start().as_ptr().cast_const();
+        let at = node.0.get() as usize;
+        prefetch(start.wrapping_add(at));
+        prefetch(start.wrapping_add(at + NODE_HEAD + 31));
+    }
+
     /// Where `bytes` lie, if inside the arena.
     pub(super) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
         let start = self.region.start().as_ptr() as usize;

@@ -67,12 +67,12 @@ impl MemtableCursor {
     }
 
     /// To the first visible record after the place that `start` finds.
-    fn forward(&mut self, start: impl FnOnce(&mut Place, &Tree)) {
+    fn forward(&mut self, start: impl FnOnce(&mut Place, &Tree, &Store)) {
         self.entry = None;
         let Some(store) = self.memtable.store.get() else { return };
         let tree = if self.filled { store.tree() } else { store.tree_at(self.seq) };
         self.filled = true;
-        start(&mut self.place, tree);
+        start(&mut self.place, tree, store);
         while let Some(node) = self.place.following(tree, store) {
             if let Some(version) = visible(store, node, self.seq, self.deletes.as_deref()) {
                 self.entry = Some((node, version));
@@ -83,12 +83,12 @@ impl MemtableCursor {
     }
 
     /// To the last visible record before the place that `start` finds.
-    fn back(&mut self, start: impl FnOnce(&mut Place, &Tree)) {
+    fn back(&mut self, start: impl FnOnce(&mut Place, &Tree, &Store)) {
         self.entry = None;
         let Some(store) = self.memtable.store.get() else { return };
         let tree = if self.filled { store.tree() } else { store.tree_at(self.seq) };
         self.filled = true;
-        start(&mut self.place, tree);
+        start(&mut self.place, tree, store);
         while let Some(node) = self.place.preceding(tree, store) {
             if let Some(version) = visible(store, node, self.seq, self.deletes.as_deref()) {
                 self.entry = Some((node, version));
@@ -121,12 +121,20 @@ impl Place {
         perm
     }
 
-    /// To before the first record whose key is `>= key`.
-    fn seek(&mut self, tree: &Tree, key: &[u8]) {
+    /// To before the first record whose key is `>= key`; those beside it are asked for.
+    fn seek(&mut self, tree: &Tree, store: &Store, key: &[u8], back: bool) {
         let id = tree.leaf_for(key);
         let perm = self.enter(tree, id);
         let leaf = tree.leaf(id);
         self.rank = tree.rank(leaf, perm, key).unwrap_or_else(|rank| rank);
+        let (from, to) = match back {
+            false => (self.rank, (self.rank + AHEAD).min(self.count)),
+            true => (self.rank.saturating_sub(AHEAD), self.rank),
+        };
+        let beside = self.records.get(from..to).unwrap_or_default();
+        beside.iter().flatten().for_each(|node| store.arena.prefetch(*node));
+        self.beyond = if back { leaf.prev.get() } else { leaf.next.get() };
+        tree.prefetch_leaf(self.beyond);
     }
 
     /// The record after the place, here or in the leaves that follow.
@@ -177,7 +185,7 @@ impl Place {
 
 impl Cursor for MemtableCursor {
     fn seek_first(&mut self) -> Result<()> {
-        self.forward(|place, tree| {
+        self.forward(|place, tree, _| {
             place.enter(tree, tree.first_leaf());
             place.rank = 0;
         });
@@ -185,7 +193,7 @@ impl Cursor for MemtableCursor {
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        self.back(|place, tree| {
+        self.back(|place, tree, _| {
             place.enter(tree, tree.last_leaf());
             place.rank = place.count;
         });
@@ -193,24 +201,24 @@ impl Cursor for MemtableCursor {
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.forward(|place, tree| place.seek(tree, key));
+        self.forward(|place, tree, store| place.seek(tree, store, key, false));
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.back(|place, tree| place.seek(tree, key));
+        self.back(|place, tree, store| place.seek(tree, store, key, true));
         Ok(())
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        self.forward(|place, _| place.rank += 1);
+        self.forward(|place, _, _| place.rank += 1);
         Ok(())
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        self.back(|_, _| {});
+        self.back(|_, _, _| {});
         Ok(())
     }
 

@@ -30,6 +30,8 @@ mod order;
 mod tree;
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod stress;
 #[cfg(test)]
 mod tests;

@@ -132,7 +132,7 @@ fn arrivals(arena: &Arena, from: u32, to: u32) -> (Vec<Entry>, usize) {
 fn set_heads(arena: &Arena, entries: &mut [Entry], skip: usize) {
     for i in 0..entries.len() {
         if let Some((_, ahead)) = entries.get(i + AHEAD) {
-            arena.prefetch(*ahead);
+            arena.prefetch_key(*ahead);
         }
         entries[i].0 = head(arena.key(entries[i].1), skip);
     }

@@ -226,7 +226,7 @@ impl TreeWriter {
         self.finger = None;
         for (i, node) in nodes.iter().enumerate() {
             if let Some(ahead) = nodes.get(i + AHEAD) {
-                tree.arena.prefetch(*ahead);
+                tree.arena.prefetch_key(*ahead);
             }
             self.add(tree, *node);
         }
@@ -430,7 +430,7 @@ impl TreeWriter {
         let mut low = None;
         for (i, chunk) in nodes.chunks(LEAF_FILL).enumerate() {
             let rest = nodes.get((i + 1) * LEAF_FILL..).unwrap_or_default();
-            rest.iter().take(LEAF_FILL + 1).for_each(|node| tree.arena.prefetch(*node));
+            rest.iter().take(LEAF_FILL + 1).for_each(|node| tree.arena.prefetch_key(*node));
             let high = rest.first().copied();
             let id = self.write_leaf(tree, chunk.iter().copied(), (low, high));
             if let Some((_, prev)) = level.last() {
