@@ -13,8 +13,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How many records ahead are asked for.
-const AHEAD: usize = 4;
+/// How many records ahead are asked for at once, when a scan begins, and how many in the end. A
+/// leaf has at least as many, but for the last ones of their kind.
+const AHEAD_FIRST: usize = 4;
+const AHEAD_MAX: usize = 8;
 
 /// A position among the newest versions at or below one sequence number.
 pub(crate) struct MemtableCursor {
@@ -37,20 +39,38 @@ pub(crate) struct MemtableCursor {
 /// too new for the cursor anyway.
 struct Place {
     leaf: u32,
-    /// The leaf that comes after this one in the direction of travel, as far as is known.
-    beyond: u32,
     records: [Option<Node>; LEAF_SLOTS],
     count: usize,
     /// How many of them lie before the place.
     rank: usize,
+    /// The way of the last step.
+    way: Way,
+    /// The next leaf that way, as far as was known on arrival: good for asking ahead only.
+    beyond: u32,
+    /// How many records that way have been asked for.
+    asked: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forward,
+    Back,
 }
 
 impl MemtableCursor {
     pub(super) fn new(memtable: Arc<Memtable>, seq: u64) -> Self {
         let deletes = memtable.deletes.now();
         let range_deletes = deletes.as_ref().map(|deletes| deletes.at(seq)).unwrap_or_default();
-        let place = Place { leaf: 0, beyond: 0, records: [None; LEAF_SLOTS], count: 0, rank: 0 };
-        Self { memtable, seq, deletes, range_deletes, filled: false, place, entry: None }
+
+        Self {
+            memtable,
+            seq,
+            deletes,
+            range_deletes,
+            filled: false,
+            place: Place::nowhere(),
+            entry: None,
+        }
     }
 
     /// The sequence number of the entry; 0 where there is none.
@@ -108,9 +128,21 @@ fn visible(store: &Store, node: Node, seq: u64, deletes: Option<&Deletes>) -> Op
 }
 
 impl Place {
+    fn nowhere() -> Self {
+        Self {
+            leaf: 0,
+            records: [None; LEAF_SLOTS],
+            count: 0,
+            rank: 0,
+            way: Way::Forward,
+            beyond: 0,
+            asked: 0,
+        }
+    }
+
+    /// Into a leaf; the caller sets the rank.
     #[inline]
-    fn enter(&mut self, tree: &Tree, leaf: u32) -> Perm {
-        let id = leaf;
+    fn enter(&mut self, tree: &Tree, id: u32, way: Way) -> Perm {
         let leaf = tree.leaf(id);
         let perm = leaf.perm.get();
         self.leaf = id;
@@ -118,23 +150,75 @@ impl Place {
         for (rank, record) in self.records.iter_mut().enumerate().take(self.count) {
             *record = leaf.record(perm.slot(rank));
         }
+        self.face(tree, way);
         perm
     }
 
-    /// To before the first record whose key is `>= key`; those beside it are asked for.
-    fn seek(&mut self, tree: &Tree, store: &Store, key: &[u8], back: bool) {
-        let id = tree.leaf_for(key);
-        let perm = self.enter(tree, id);
-        let leaf = tree.leaf(id);
-        self.rank = tree.rank(leaf, perm, key).unwrap_or_else(|rank| rank);
-        let (from, to) = match back {
-            false => (self.rank, (self.rank + AHEAD).min(self.count)),
-            true => (self.rank.saturating_sub(AHEAD), self.rank),
+    fn face(&mut self, tree: &Tree, way: Way) {
+        let leaf = tree.leaf(self.leaf);
+        self.way = way;
+        self.beyond = match way {
+            Way::Forward => leaf.next.get(),
+            Way::Back => leaf.prev.get(),
         };
-        let beside = self.records.get(from..to).unwrap_or_default();
-        beside.iter().flatten().for_each(|node| store.arena.prefetch(*node));
-        self.beyond = if back { leaf.prev.get() } else { leaf.next.get() };
         tree.prefetch_leaf(self.beyond);
+    }
+
+    fn seek_first(&mut self, tree: &Tree) {
+        self.enter(tree, tree.first_leaf(), Way::Forward);
+        self.rank = 0;
+        self.asked = 0;
+    }
+
+    fn seek_last(&mut self, tree: &Tree) {
+        self.enter(tree, tree.last_leaf(), Way::Back);
+        self.rank = self.count;
+        self.asked = 0;
+    }
+
+    /// To before the first record whose key is `>= key`.
+    fn seek(&mut self, tree: &Tree, store: &Store, key: &[u8], way: Way) {
+        let id = tree.leaf_for(key);
+        let perm = self.enter(tree, id, way);
+        let leaf = tree.leaf(id);
+        let ties = leaf.ties(perm, key);
+        // Ask for what will be read before the look at a key that decides where to begin.
+        self.rank = ties.start;
+        self.asked = 0;
+        (0..AHEAD_FIRST).for_each(|_| self.ask(tree, store));
+        self.rank = tree.rank_among(leaf, perm, ties, key).unwrap_or_else(|rank| rank);
+    }
+
+    /// Asks for one record more.
+    #[inline(always)]
+    fn ask(&mut self, tree: &Tree, store: &Store) {
+        let record = match self.way {
+            Way::Forward => match (self.rank + self.asked).checked_sub(self.count) {
+                None => self.records[self.rank + self.asked],
+                Some(rank) => tree.record_from_first(self.beyond, rank),
+            },
+            Way::Back => match self.rank.checked_sub(self.asked + 1) {
+                Some(rank) => self.records[rank],
+                None => tree.record_from_last(self.beyond, self.asked - self.rank),
+            },
+        };
+        record.into_iter().for_each(|node| store.arena.prefetch(node));
+        self.asked += 1;
+    }
+
+    /// Asks for two records more with each step, until enough are on their way.
+    #[inline(always)]
+    fn ask_ahead(&mut self, tree: &Tree, store: &Store, way: Way) {
+        if self.way != way {
+            self.face(tree, way);
+            self.asked = 0;
+        }
+        for _ in 0..2 {
+            if self.asked <= AHEAD_MAX {
+                self.ask(tree, store);
+            }
+        }
+        self.asked -= 1;
     }
 
     /// The record after the place, here or in the leaves that follow.
@@ -145,17 +229,10 @@ impl Place {
             if next == 0 {
                 return None;
             }
-            self.enter(tree, next);
-            self.beyond = tree.leaf(next).next.get();
-            tree.prefetch_leaf(self.beyond);
+            self.enter(tree, next, Way::Forward);
             self.rank = 0;
         }
-        let ahead = self.rank + AHEAD;
-        let record = match ahead.checked_sub(self.count) {
-            None => self.records[ahead],
-            Some(rank) => tree.record_from_first(self.beyond, rank),
-        };
-        record.into_iter().for_each(|node| store.arena.prefetch(node));
+        self.ask_ahead(tree, store, Way::Forward);
         self.records[self.rank]
     }
 
@@ -168,45 +245,33 @@ impl Place {
             if prev == 0 {
                 return None;
             }
-            self.enter(tree, prev);
-            self.beyond = tree.leaf(prev).prev.get();
-            tree.prefetch_leaf(self.beyond);
+            self.enter(tree, prev, Way::Back);
             self.rank = self.count;
         }
+        self.ask_ahead(tree, store, Way::Back);
         self.rank -= 1;
-        let record = match self.rank.checked_sub(AHEAD) {
-            Some(ahead) => self.records[ahead],
-            None => tree.record_from_last(self.beyond, AHEAD - self.rank - 1),
-        };
-        record.into_iter().for_each(|node| store.arena.prefetch(node));
         self.records[self.rank]
     }
 }
 
 impl Cursor for MemtableCursor {
     fn seek_first(&mut self) -> Result<()> {
-        self.forward(|place, tree, _| {
-            place.enter(tree, tree.first_leaf());
-            place.rank = 0;
-        });
+        self.forward(|place, tree, _| place.seek_first(tree));
         Ok(())
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        self.back(|place, tree, _| {
-            place.enter(tree, tree.last_leaf());
-            place.rank = place.count;
-        });
+        self.back(|place, tree, _| place.seek_last(tree));
         Ok(())
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.forward(|place, tree, store| place.seek(tree, store, key, false));
+        self.forward(|place, tree, store| place.seek(tree, store, key, Way::Forward));
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.back(|place, tree, store| place.seek(tree, store, key, true));
+        self.back(|place, tree, store| place.seek(tree, store, key, Way::Back));
         Ok(())
     }
 

@@ -34,8 +34,38 @@ fn listens(i: u64) -> Vec<u8> {
     format!("user/{:08}/listen/2026-11-21/{i:010}", mixed(i) % 5000).into_bytes()
 }
 
+/// Keys of one length, in a row, so that reading them costs next to nothing.
+struct Keys {
+    bytes: Vec<u8>,
+    each: usize,
+}
+
+impl Keys {
+    fn new(keys: impl Iterator<Item = Vec<u8>>) -> Self {
+        let (mut bytes, mut each) = (Vec::new(), 1);
+        for key in keys {
+            each = key.len();
+            bytes.extend(key);
+        }
+        Self { bytes, each }
+    }
+
+    fn iter(&self) -> std::slice::ChunksExact<'_, u8> {
+        self.bytes.chunks_exact(self.each)
+    }
+
+    /// Some of them, in any order, each with `more` behind it.
+    fn sample(&self, count: u64, more: &[u8]) -> Self {
+        let keys = self.bytes.len() / self.each;
+        let at = |i| (mixed(i) % keys as u64) as usize * self.each;
+        Self::new((0..count).map(|i| [&self.bytes[at(i)..][..self.each], more].concat()))
+    }
+}
+
 /// Nanoseconds that this thread ran, where the system tells.
 fn cpu_nanos(since: Instant) -> u64 {
+    // Lets the system bring its books up to date.
+    std::thread::yield_now();
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
     nanos.unwrap_or_else(|| since.elapsed().as_nanos() as u64)
@@ -53,18 +83,19 @@ impl Round {
     }
 }
 
-fn round(pattern: &Pattern, keys: &[Vec<u8>]) -> Round {
+fn round(pattern: &Pattern, keys: &Keys) -> Round {
     let mut round = Round(Vec::new(), Instant::now());
-    let (distinct, count) = (keys.len() as u64, keys.len() as u64 * pattern.versions);
+    let distinct = keys.iter().len() as u64;
+    let count = distinct * pattern.versions;
     let (memtable, mut writer) = Memtable::new(2 * BYTES);
     let value = vec![7; pattern.value];
     round.time("put", count, || {
-        for i in 0..count {
-            let key = &keys[(i % distinct) as usize];
-            writer.insert(key, key_hash(key), i + 1, Kind::Put, &value);
+        let rounds = (0..pattern.versions).flat_map(|_| keys.iter());
+        for (seq, key) in (1..).zip(rounds) {
+            writer.insert(key, key_hash(key), seq, Kind::Put, &value);
         }
     });
-    let (before, raw) = (memtable.bytes(), count as usize * (keys[0].len() + pattern.value));
+    let (before, raw) = (memtable.bytes(), count as usize * (keys.each + pattern.value));
     gets(&mut round, &memtable, keys, count);
     let mut cursor = memtable.cursor(count);
     round.time("first", distinct, || cursor.seek_first().unwrap());
@@ -75,25 +106,26 @@ fn round(pattern: &Pattern, keys: &[Vec<u8>]) -> Round {
     round
 }
 
-fn gets(round: &mut Round, memtable: &Memtable, keys: &[Vec<u8>], seq: u64) {
-    let at = |i: u64| &keys[(mixed(i) % keys.len() as u64) as usize];
+fn gets(round: &mut Round, memtable: &Memtable, keys: &Keys, seq: u64) {
+    let some = keys.sample(GETS, b"");
     round.time("hit", GETS, || {
-        for key in (0..GETS).map(at) {
+        for key in some.iter() {
             let found = memtable.get(key, key_hash(key), seq);
             assert!(matches!(black_box(found), Lookup::Found(_)));
         }
     });
-    let others: Vec<Vec<u8>> = (0..GETS).map(|i| [at(i), &b"!"[..]].concat()).collect();
+    let others = keys.sample(GETS, b"!");
     round.time("miss", GETS, || {
-        for key in &others {
+        for key in others.iter() {
             assert!(matches!(memtable.get(key, key_hash(key), seq), Lookup::Missing));
         }
     });
 }
 
-fn scans(round: &mut Round, cursor: &mut MemtableCursor, keys: &[Vec<u8>]) {
-    let distinct = keys.len() as u64;
-    let mut read = |cursor: &mut MemtableCursor| {
+fn scans(round: &mut Round, cursor: &mut MemtableCursor, keys: &Keys) {
+    let distinct = keys.iter().len() as u64;
+    let some = keys.sample(100_000, b"");
+    let read = |cursor: &mut MemtableCursor| {
         black_box((cursor.key().first(), cursor.bytes().last()));
     };
     let walked = round.time("iterate", distinct, || {
@@ -118,8 +150,8 @@ fn scans(round: &mut Round, cursor: &mut MemtableCursor, keys: &[Vec<u8>]) {
     });
     assert_eq!(walked, distinct);
     round.time("seek+10", 100_000, || {
-        for i in 0..100_000 {
-            cursor.seek(&keys[(mixed(i) % distinct) as usize]).unwrap();
+        for key in some.iter() {
+            cursor.seek(key).unwrap();
             for _ in 0..10 {
                 if cursor.valid() {
                     read(cursor);
@@ -152,9 +184,9 @@ fn mix(
     count: u64,
 ) {
     let value = vec![9; pattern.value];
-    let new: Vec<Vec<u8>> = (0..20_000).map(|i| (pattern.key)((1 << 31) + i)).collect();
+    let new = Keys::new((0..20_000).map(|i| (pattern.key)((1 << 31) + i)));
     round.time("mix", 20_000, || {
-        for (i, key) in (1..).zip(&new) {
+        for (i, key) in (1..).zip(new.iter()) {
             if i % 20 == 0 {
                 writer.insert(key, key_hash(key), count + i, Kind::Put, &value);
                 continue;
@@ -184,7 +216,7 @@ fn figures() {
     for pattern in patterns {
         let each = (pattern.key)(0).len() + pattern.value;
         let count = (BYTES / each) as u64 / pattern.versions;
-        let keys: Vec<Vec<u8>> = (0..count).map(pattern.key).collect();
+        let keys = Keys::new((0..count).map(pattern.key));
         let rounds: Vec<Round> = (0..3).map(|_| round(&pattern, &keys)).collect();
         print!("{:14}", pattern.name);
         for (i, (name, _)) in rounds[0].0.iter().enumerate() {

@@ -23,6 +23,7 @@ use super::{
 };
 use std::{
     cmp::Ordering,
+    ops::Range,
     sync::atomic::{
         AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -179,16 +180,23 @@ impl Leaf {
         self.records[slot].set(Some(node));
     }
 
-    /// The rank of `key`, or the rank it would have.
+    /// The ranks whose heads tie with that of `key`: it can only be there, or belong there.
+    #[inline(always)]
+    pub(super) fn ties(&self, perm: Perm, key: &[u8]) -> Range<usize> {
+        let (less, ties) = compare_heads(&self.heads, perm.count(), head(key, self.skip()));
+        less..less + ties
+    }
+
+    /// The rank of `key`, or the rank it would have, among those that tie.
     #[inline(always)]
     pub(super) fn rank<'a>(
         &self,
         perm: Perm,
+        ties: Range<usize>,
         key: &[u8],
         key_of: impl Fn(Node) -> &'a [u8],
     ) -> Result<usize, usize> {
-        let (mut low, ties) = compare_heads(&self.heads, perm.count(), head(key, self.skip()));
-        let mut high = low + ties;
+        let (mut low, mut high) = (ties.start, ties.end);
         while low < high {
             let middle = low.midpoint(high);
             let other = self.record(perm.slot(middle)).map_or(&[][..], &key_of);

@@ -22,11 +22,14 @@ use super::{
     memory::{Slab, prefetch},
     node::{INNER_SLOTS, Inner, LEAF_SLOTS, Leaf, Perm},
 };
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Release},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
     },
 };
 
@@ -179,7 +182,19 @@ impl Tree {
     /// The rank in a leaf of `key`, or the rank it would have.
     #[inline]
     pub(super) fn rank(&self, leaf: &Leaf, perm: Perm, key: &[u8]) -> Result<usize, usize> {
-        leaf.rank(perm, key, |node| self.key(node))
+        self.rank_among(leaf, perm, leaf.ties(perm, key), key)
+    }
+
+    /// The same, given the ranks whose heads tie with that of `key`.
+    #[inline]
+    pub(super) fn rank_among(
+        &self,
+        leaf: &Leaf,
+        perm: Perm,
+        ties: Range<usize>,
+        key: &[u8],
+    ) -> Result<usize, usize> {
+        leaf.rank(perm, ties, key, |node| self.key(node))
     }
 
     /// The first bytes that all keys from `low` up to `high` share.
