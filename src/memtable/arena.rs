@@ -118,13 +118,6 @@ pub(super) struct Appender {
 }
 
 impl Arena {
-    /// An arena of `len` bytes, at most [`ARENA_MAX`].
-    pub(super) fn new(len: usize) -> Appender {
-        let region = Region::zeroed(len.clamp(ARENA_OVERHEAD, ARENA_MAX));
-        let arena = Arena { region, used: AtomicU32::new(FIRST), last_seq: AtomicU64::new(0) };
-        Appender { arena: Arc::new(arena), position: FIRST as usize, huge: false }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.region.len()
     }
@@ -269,6 +262,13 @@ fn record_end(version: NonZeroU32, value_len: usize) -> u32 {
 }
 
 impl Appender {
+    /// The writer of a new arena of `len` bytes, at most [`ARENA_MAX`].
+    pub(super) fn new(len: usize) -> Self {
+        let region = Region::zeroed(len.clamp(ARENA_OVERHEAD, ARENA_MAX));
+        let arena = Arena { region, used: AtomicU32::new(FIRST), last_seq: AtomicU64::new(0) };
+        Self { arena: Arc::new(arena), position: FIRST as usize, huge: false }
+    }
+
     pub(super) fn arena(&self) -> &Arc<Arena> {
         &self.arena
     }

@@ -273,7 +273,7 @@ impl MemtableWriter {
     fn store(&mut self) -> (&Store, &mut StoreWriter) {
         let Self { memtable, store } = self;
         let writer = store.get_or_insert_with(|| StoreWriter {
-            appender: Arena::new(memtable.capacity),
+            appender: Appender::new(memtable.capacity),
             hash: HashWriter::default(),
         });
         let arena = writer.appender.arena();
