@@ -367,3 +367,59 @@ impl crate::value::Owner for Pin {
         unsafe { std::slice::from_raw_parts(self.arena.at(self.start), self.len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back() {
+        let mut appender = Appender::new(1 << 20);
+        let arena = appender.arena().clone();
+        let mut nodes = Vec::new();
+        for i in 0..40_u8 {
+            let (key, value) = (vec![i; usize::from(i)], vec![!i; usize::from(i) * 7 % 23]);
+            let node = appender.add_node(&key, 1, Kind::Put, &value);
+            appender.add_version(node, 3, Kind::Delete, b"");
+            appender.publish(3);
+            nodes.push((node, key, value));
+        }
+        let mut walked = Vec::new();
+        arena.walk(0, arena.used(), |node| walked.push(node));
+        assert!(walked.iter().eq(nodes.iter().map(|(node, ..)| node)));
+        for (node, key, value) in nodes {
+            assert_eq!(arena.key(node), key);
+            assert_eq!(arena.newest_at(node, 0), None);
+            let old = arena.newest_at(node, 2).unwrap();
+            assert_eq!(
+                (arena.seq(old), arena.kind(old), arena.value(old)),
+                (1, Kind::Put, &*value)
+            );
+            let new = arena.newest_at(node, 3).unwrap();
+            assert_eq!((arena.seq(new), arena.kind(new)), (3, Kind::Delete));
+            assert_eq!(arena.newest(node), new);
+            let slot = Slot(AtomicU64::new(0));
+            slot.set(u32::MAX, node);
+            assert_eq!(slot.get(), Some((u32::MAX, node)));
+        }
+    }
+
+    #[test]
+    fn walks_may_stop_and_go_on_at_any_published_end() {
+        let mut appender = Appender::new(1 << 16);
+        let arena = appender.arena().clone();
+        let (mut from, mut walked) = (0, Vec::new());
+        for seq in 1..=100_u64 {
+            let node = appender.add_node(&seq.to_le_bytes(), seq, Kind::Put, b"value");
+            appender.publish(seq);
+            if seq % 7 == 0 {
+                appender.add_version(node, seq, Kind::Put, b"");
+                appender.publish(seq);
+            }
+            let used = arena.used();
+            arena.walk(from, used, |node| walked.push(arena.key(node).to_vec()));
+            from = used;
+        }
+        assert!(walked.into_iter().eq((1..=100_u64).map(|seq| seq.to_le_bytes().to_vec())));
+    }
+}

@@ -117,7 +117,7 @@ pub(super) struct Leaf {
     records: [NodeCell; LEAF_SLOTS],
 }
 
-/// Up to 14 children; the first separator is never looked at.
+/// Up to 14 children, each with the least key of its range; none on the left edge of the tree.
 #[repr(C, align(64))]
 pub(super) struct Inner {
     pub(super) perm: PermCell,
@@ -215,8 +215,8 @@ impl Inner {
         self.skip.store(skip as u32, Relaxed);
     }
 
-    /// Fills a slot that no permutation lists yet. `separator` has no key in the first child of
-    /// the tree's left edge only.
+    /// Fills a slot that no permutation lists yet. There is no separator for the first child on
+    /// the left edge of the tree.
     pub(super) fn fill(&self, slot: usize, separator: Option<(&[u8], Node)>, child: u32) {
         let skip = self.skip.load(Relaxed) as usize;
         self.heads[slot].store(separator.map_or(0, |(key, _)| head(key, skip)), Relaxed);
