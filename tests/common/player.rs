@@ -1,0 +1,252 @@
+//! Steps, and the player that takes them on a database and on the model at once.
+
+use super::{
+    look,
+    model::{Change, Model, Name, State, Write},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tonearm::{
+    Batch, Builder, Db, Durability, Error, ErrorKind, ReadPath, Result, Snapshot, Table, lsm::Lsm,
+    lsm::LsmOptions, vfs::sim::SimDisk,
+};
+
+/// One call of a program that uses a database.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Change(Change, Durability),
+    Flush(Name),
+    FlushAll,
+    Maintain,
+    Sync,
+    /// Closes and opens again.
+    Reopen,
+    /// Copies everything to another disk.
+    Backup,
+    /// Takes a snapshot, which pins files, and gives it back.
+    Hold,
+    Release,
+}
+
+/// How a scenario's database is opened, and what its disk is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// Whether the log is mapped.
+    pub(crate) mapped: bool,
+    /// Whether a rename is two changes of names.
+    pub(crate) loose: bool,
+    /// Whether files are read through the cache.
+    pub(crate) cached: bool,
+    /// 4096, or more.
+    pub(crate) segment_bytes: u64,
+}
+
+impl Manner {
+    /// An empty disk of this manner.
+    pub(crate) fn disk(self, seed: u64) -> SimDisk {
+        let disk = SimDisk::new(seed);
+        disk.set_mappable(self.mapped);
+        disk.set_loose_renames(self.loose);
+        disk
+    }
+
+    /// Everything as small as it goes, so that few steps fill memtables, segments and levels.
+    pub(crate) fn builder(self) -> Builder {
+        Db::builder()
+            .threads(0)
+            .memory(64 << 10)
+            .memtable_bytes(4 << 10)
+            .segment_bytes(self.segment_bytes)
+            .log_bytes(24 << 10)
+            .sync_interval(None)
+            .mapped_log(self.mapped)
+            .read_path(if self.cached { ReadPath::Cached } else { ReadPath::Mapped })
+    }
+
+    pub(crate) fn open(self, disk: &SimDisk) -> Result<Db> {
+        self.builder().open_in(Arc::new(disk.clone()))
+    }
+}
+
+/// Tables with tiny blocks, files and levels.
+pub(crate) fn table_options() -> LsmOptions {
+    let sizes = LsmOptions::default().block_bytes(256).file_bytes(4 << 10).base_bytes(4 << 10);
+    sizes.growth(2).merge_at(2).slow_at(4).stop_at(6)
+}
+
+/// A database and its model.
+#[derive(Debug)]
+pub(crate) struct Player {
+    pub(crate) disk: SimDisk,
+    pub(crate) manner: Manner,
+    pub(crate) model: Model,
+    db: Option<Db>,
+    tables: BTreeMap<Name, Lsm>,
+    held: Option<Snapshot>,
+}
+
+impl Player {
+    /// No database yet: the first step opens it.
+    pub(crate) fn new(disk: SimDisk, manner: Manner) -> Self {
+        let (model, tables) = (Model::new(), BTreeMap::new());
+        Self { disk, manner, model, db: None, tables, held: None }
+    }
+
+    /// The database, opened if it is not.
+    pub(crate) fn db(&mut self) -> Result<&Db> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => self.manner.open(&self.disk)?,
+        };
+        Ok(self.db.insert(db))
+    }
+
+    /// Takes all steps, none of which may fail, and closes the database.
+    pub(crate) fn play(&mut self, steps: &[Step]) {
+        for (number, step) in steps.iter().enumerate() {
+            self.step(step).unwrap_or_else(|e| panic!("step {number}, {step:?}: {e}"));
+        }
+        self.close().unwrap();
+    }
+
+    /// Takes one step; the model learns what came of it, and the disk's history what was promised.
+    pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
+        self.db()?;
+        let result = match step {
+            Step::Change(change, durability) => self.change(change, *durability),
+            other => self.work(other),
+        };
+        self.disk.mark(self.model.mark());
+        result
+    }
+
+    fn change(&mut self, change: &Change, durability: Durability) -> Result<()> {
+        self.model.issue(change);
+        let result = self.execute(change, durability);
+        let committed = matches!(change, Change::Batch(_));
+        match &result {
+            Ok(()) if committed && durability == Durability::Process => self.model.acknowledge(),
+            Ok(()) => self.model.make_durable(),
+            Err(e) if committed && is_refusal(e) => self.model.refuse(),
+            Err(_) => self.model.doubt(),
+        }
+        result
+    }
+
+    fn execute(&mut self, change: &Change, durability: Durability) -> Result<()> {
+        let db = self.db()?.clone();
+        match change {
+            Change::Create(name) => {
+                let table = db.lsm_with(name, &table_options())?;
+                self.tables.insert(name, table);
+                Ok(())
+            }
+            Change::Drop(name) => {
+                db.drop_table(name)?;
+                self.tables.remove(name);
+                Ok(())
+            }
+            Change::Rename(from, to) => {
+                db.rename_table(from, to)?;
+                if let Some(table) = self.tables.remove(from) {
+                    self.tables.insert(to, table);
+                }
+                Ok(())
+            }
+            Change::Batch(writes) => self.commit(&db, writes, durability),
+            Change::Ingest(name, entries) => {
+                let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
+                    Ok((key.clone().into(), value.clone().into()))
+                };
+                self.table(name)?.ingest(&mut entries.iter().map(entry)).map(|_| ())
+            }
+        }
+    }
+
+    /// Single writes go the way of single writes, where there is one.
+    fn commit(&mut self, db: &Db, writes: &[Write], durability: Durability) -> Result<()> {
+        match writes {
+            [Write::Put(name, key, value)] => {
+                return self.table(name)?.insert_with(key, value, durability);
+            }
+            [Write::Delete(name, key)] if durability == Durability::Process => {
+                return self.table(name)?.remove(key);
+            }
+            _ => {}
+        }
+        let mut batch: Batch = db.batch();
+        for write in writes {
+            let table = self.table(write.table())?;
+            match write {
+                Write::Put(_, key, value) => batch.insert(&table, key, value),
+                Write::Delete(_, key) => batch.remove(&table, key),
+                Write::DeleteRange(_, from, to) => batch.delete_range(&table, from, to.as_deref()),
+            };
+        }
+        batch.commit(durability)
+    }
+
+    /// A handle of the table; one that could not be opened is tried again.
+    fn table(&mut self, name: Name) -> Result<Lsm> {
+        if let Some(table) = self.tables.get(name) {
+            return Ok(table.clone());
+        }
+        let db = self.db()?;
+        db.table(name)?;
+        let table = db.lsm(name)?;
+        self.tables.insert(name, table.clone());
+        Ok(table)
+    }
+
+    fn work(&mut self, step: &Step) -> Result<()> {
+        let db = self.db()?.clone();
+        match step {
+            Step::Flush(name) => return self.table(name)?.flush(),
+            Step::FlushAll => db.flush()?,
+            Step::Sync => db.sync()?,
+            Step::Reopen => {
+                drop(db);
+                self.close()?;
+                self.db()?;
+                return Ok(());
+            }
+            Step::Maintain => return db.maintain(),
+            Step::Backup => {
+                let target = SimDisk::new(0);
+                return db.backup_in(&(Arc::new(target) as Arc<_>));
+            }
+            Step::Hold => {
+                self.held = Some(db.snapshot());
+                return Ok(());
+            }
+            Step::Release => {
+                self.held = None;
+                return Ok(());
+            }
+            Step::Change(..) => return Ok(()),
+        }
+        self.model.make_durable();
+        Ok(())
+    }
+
+    /// What the handles in use show, without opening anything: nothing if no database is open.
+    pub(crate) fn visible(&self) -> Option<Result<State>> {
+        self.db.as_ref().map(look::read)
+    }
+
+    /// Gives back all handles and closes the database.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.tables.clear();
+        self.held = None;
+        if let Some(db) = self.db.take() {
+            db.close()?;
+        }
+        self.model.make_durable();
+        self.disk.mark(self.model.mark());
+        Ok(())
+    }
+}
+
+/// Whether a commit that failed with this error certainly did not happen.
+fn is_refusal(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned)
+}

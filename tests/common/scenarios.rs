@@ -1,0 +1,388 @@
+//! What programs do to databases: short plays, each about one thing that may go wrong.
+
+use super::{
+    chance::Chance,
+    model::{Change, Name, Write},
+    player::{Manner, Step},
+};
+use tonearm::Durability::{self, PowerLoss, Process};
+
+/// A named play.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) manner: Manner,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Log records are written, and segments are this long, unless a scenario is about something else.
+pub(crate) const PLAIN: Manner =
+    Manner { mapped: false, loose: false, cached: false, segment_bytes: 4096 };
+pub(crate) const MAPPED: Manner = Manner { mapped: true, segment_bytes: 8192, ..PLAIN };
+pub(crate) const CACHED: Manner = Manner { cached: true, segment_bytes: 8192, ..PLAIN };
+pub(crate) const LOOSE: Manner = Manner { loose: true, ..PLAIN };
+
+/// All of them; the random ones with these many seeds.
+pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, manner: Manner, steps: Vec<Step>| {
+        all.push(Scenario { name: name.to_owned(), manner, steps });
+    };
+    add("rotation", PLAIN, rotation());
+    add("rotation, mapped", MAPPED, rotation());
+    add("flushes", PLAIN, flushes());
+    add("compaction", PLAIN, compaction());
+    add("compaction, cached", CACHED, compaction());
+    add("batches over tables", PLAIN, batches());
+    add("batches over tables, mapped", MAPPED, batches());
+    add("dropped tables", PLAIN, drops());
+    add("renamed tables", LOOSE, renames());
+    add("ingests", PLAIN, ingests());
+    add("range deletes", PLAIN, range_deletes());
+    add("reopened often", LOOSE, reopened());
+    add("reopened often, mapped", MAPPED, reopened());
+    add("large values", PLAIN, large_values());
+    add("pinned by snapshots", CACHED, pinned());
+    add("backed up", PLAIN, backed_up());
+    for seed in 0..seeds {
+        let manner = [PLAIN, MAPPED, CACHED, LOOSE][seed as usize % 4];
+        add(&format!("random {seed}"), manner, random(seed, 70));
+    }
+    all
+}
+
+pub(crate) fn key(number: usize) -> Vec<u8> {
+    format!("k{number:02}").into_bytes()
+}
+
+/// A value that says what it is of, at least `len` bytes long.
+fn value(text: &str, len: usize) -> Vec<u8> {
+    let mut value = text.as_bytes().to_vec();
+    while value.len() < len {
+        value.push(b'.');
+    }
+    value
+}
+
+pub(crate) fn create(name: Name) -> Step {
+    Step::Change(Change::Create(name), PowerLoss)
+}
+
+pub(crate) fn put(table: Name, number: usize, text: &str, len: usize) -> Write {
+    Write::Put(table, key(number), value(text, len))
+}
+
+pub(crate) fn delete(table: Name, number: usize) -> Write {
+    Write::Delete(table, key(number))
+}
+
+pub(crate) fn commit(writes: Vec<Write>, durability: Durability) -> Step {
+    Step::Change(Change::Batch(writes), durability)
+}
+
+/// One put; each fourth is durable.
+fn put_step(table: Name, number: usize, round: usize, len: usize) -> Step {
+    let text = format!("{table}{number}r{round}");
+    let durability = if (number + round) % 4 == 3 { PowerLoss } else { Process };
+    commit(vec![put(table, number, &text, len)], durability)
+}
+
+/// Entries for a table whose numbers step by two.
+fn sorted(from: usize, to: usize, text: &str, len: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    (from..to).step_by(2).map(|n| (key(n), value(&format!("{text}{n}"), len))).collect()
+}
+
+/// Memtables and segments fill up and give way to new ones.
+fn rotation() -> Vec<Step> {
+    let mut steps = vec![create("a")];
+    steps.extend((0..50).map(|n| put_step("a", n % 17, n / 17, 60 + n % 5 * 70)));
+    steps.push(Step::Sync);
+    steps.extend((50..60).map(|n| put_step("a", n % 17, n / 17, 200)));
+    steps
+}
+
+/// Flushes, of little and of nothing.
+fn flushes() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b"), Step::Flush("a")];
+    for round in 0..4 {
+        steps.extend((0..5).map(|n| put_step("a", n * 3 + round, round, 40)));
+        steps.push(commit(vec![delete("a", round * 3)], Process));
+        steps.push(put_step("b", round, round, 20));
+        steps.push(if round % 2 == 0 { Step::Flush("a") } else { Step::FlushAll });
+    }
+    steps
+}
+
+/// The same keys again and again, so that merges have something to throw away.
+fn compaction() -> Vec<Step> {
+    let mut steps = vec![create("a")];
+    for round in 0..6 {
+        steps.extend((0..12).map(|n| put_step("a", (n * 7 + round) % 30, round, 100)));
+        steps.push(commit(vec![delete("a", round), delete("a", round + 9)], Process));
+        steps.push(Step::Flush("a"));
+        if round % 2 == 1 {
+            steps.push(Step::Maintain);
+        }
+    }
+    steps
+}
+
+/// Batches that cross tables, memtables and segments.
+fn batches() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b"), create("c")];
+    for round in 0..14 {
+        let text = format!("r{round}");
+        let mut writes = Vec::new();
+        for n in 0..1 + round % 4 {
+            writes.push(put("a", n, &text, 30 + round * 10));
+            writes.push(put("b", round, &text, 10));
+            writes.push(delete("c", round.saturating_sub(2)));
+            writes.push(put("c", round, &text, 100));
+        }
+        steps.push(commit(writes, if round % 3 == 2 { PowerLoss } else { Process }));
+        if round % 5 == 4 {
+            steps.push(Step::Flush("b"));
+        }
+    }
+    steps
+}
+
+/// Tables go, with entries in the log, in memory and in files, and come again.
+fn drops() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for round in 0..3 {
+        steps.extend([create("a"), create("b")]);
+        steps.extend((0..8).map(|n| put_step("a", n, round, 150)));
+        steps.push(Step::Flush("a"));
+        let both = vec![put("a", 30, "both", 9), put("b", 30 + round, "both", 9)];
+        steps.push(commit(both, Process));
+        steps.push(Step::Change(Change::Drop("a"), PowerLoss));
+        steps.push(put_step("b", round, round, 30));
+        if round == 1 {
+            steps.push(Step::Reopen);
+        }
+    }
+    steps.push(Step::Maintain);
+    steps
+}
+
+/// Tables change names in a circle.
+fn renames() -> Vec<Step> {
+    let rename = |from, to| Step::Change(Change::Rename(from, to), PowerLoss);
+    let mut steps = vec![create("a"), create("b")];
+    for round in 0..3 {
+        steps.extend((0..3).map(|n| put_step("a", n, round, 20)));
+        steps.push(commit(vec![put("b", round, "b", 20)], Process));
+        steps.push(rename("a", "c"));
+        steps.push(put_step("c", 9, round, 20));
+        steps.push(rename("b", "a"));
+        steps.push(if round == 1 { Step::Reopen } else { Step::Flush("c") });
+        steps.push(rename("c", "b"));
+    }
+    steps
+}
+
+/// Loads in bulk, between writes that are not durable yet.
+fn ingests() -> Vec<Step> {
+    let load = |name, entries| Step::Change(Change::Ingest(name, entries), PowerLoss);
+    let mut steps = vec![create("a"), create("b"), load("a", sorted(0, 40, "load", 50))];
+    for round in 0..4 {
+        steps.push(commit(vec![put("b", round, "before", 20)], Process));
+        steps.extend((0..4).map(|n| put_step("a", n * 5 + round, round, 40)));
+        steps.push(commit(vec![put("b", round, "just before", 20)], Process));
+        steps.push(load("a", sorted(round, 20 + round, &format!("r{round}."), 90)));
+        steps.push(commit(vec![put("b", round + 20, "before", 20)], Process));
+        steps.push(load("b", sorted(round * 8, round * 8 + 6, "load", 20)));
+        steps.push(commit(vec![delete("a", round * 2), put("b", 50, "last", 9)], Process));
+    }
+    steps.extend([Step::Maintain, load("a", Vec::new())]);
+    steps
+}
+
+/// Ranges deleted in memory, in files, and over both.
+fn range_deletes() -> Vec<Step> {
+    let cut = |from, to: Option<usize>| Write::DeleteRange("a", key(from), to.map(key));
+    let mut steps = vec![create("a")];
+    for round in 0..4 {
+        steps.extend((0..10).map(|n| put_step("a", n * 4 + round, round, 60)));
+        steps.push(commit(vec![cut(round * 5, Some(round * 5 + 12))], Process));
+        steps.push(commit(vec![put("a", round * 5 + 1, "again", 10)], Process));
+        if round % 2 == 0 {
+            steps.push(Step::Flush("a"));
+        }
+        steps.push(commit(vec![cut(35, None), put("a", 36, "later", 9)], PowerLoss));
+    }
+    steps.extend([Step::FlushAll, commit(vec![cut(0, None)], PowerLoss), Step::Maintain]);
+    steps
+}
+
+/// Opened and closed, with nothing and with little in between.
+fn reopened() -> Vec<Step> {
+    let mut steps = vec![Step::Reopen, create("a"), Step::Reopen];
+    for round in 0..5 {
+        steps.extend((0..round * 3).map(|n| put_step("a", n, round, 80)));
+        steps.push(commit(vec![put("a", 40 + round, "last", 10)], Process));
+        steps.push(Step::Reopen);
+        if round == 3 {
+            steps.push(Step::Flush("a"));
+        }
+    }
+    steps.push(Step::Reopen);
+    steps
+}
+
+/// Values larger than a block, a memtable, a segment.
+fn large_values() -> Vec<Step> {
+    let mut steps = vec![create("a")];
+    for (n, len) in [300, 3000, 20, 5000, 10, 9000, 700].into_iter().enumerate() {
+        steps.push(put_step("a", n, 0, len));
+    }
+    steps.extend([Step::Flush("a"), Step::Reopen]);
+    let all = [6000, 10, 2000].into_iter().enumerate();
+    steps.push(commit(all.map(|(n, len)| put("a", n, "batch", len)).collect(), PowerLoss));
+    steps.push(Step::Maintain);
+    steps
+}
+
+/// Files that snapshots hold on to while they are merged away.
+fn pinned() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b")];
+    for round in 0..4 {
+        steps.extend((0..9).map(|n| put_step("a", n * 3, round, 110)));
+        steps.extend([Step::Flush("a"), Step::Hold]);
+        steps.extend((0..9).map(|n| put_step("a", n * 3 + 1, round, 110)));
+        steps.extend([Step::Flush("a"), Step::Maintain]);
+        if round == 2 {
+            steps.push(Step::Change(Change::Drop("b"), PowerLoss));
+        }
+        steps.push(Step::Release);
+    }
+    steps.push(Step::Maintain);
+    steps
+}
+
+/// Backups are taken while there is something in memory, in the log and in files.
+fn backed_up() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b"), Step::Backup];
+    for round in 0..3 {
+        steps.extend((0..9).map(|n| put_step("a", n, round, 110)));
+        steps.extend([put_step("b", round, round, 30), Step::Backup, Step::Flush("a")]);
+    }
+    steps.extend([Step::Maintain, Step::Backup]);
+    steps
+}
+
+/// Anything, in any order.
+fn random(seed: u64, len: usize) -> Vec<Step> {
+    let mut chance = Chance(seed);
+    let tables: [Name; 3] = ["a", "b", "c"];
+    let mut here: Vec<Name> = Vec::new();
+    let mut steps = Vec::new();
+    while steps.len() < len {
+        let number = steps.len();
+        let Some(away) = tables.iter().find(|name| !here.contains(name)) else {
+            steps.push(random_step(&mut chance, &here, number));
+            continue;
+        };
+        if here.is_empty() || chance.below(4) == 0 {
+            here.push(away);
+            steps.push(create(away));
+        } else if chance.below(24) == 0 {
+            let at = chance.below(here.len());
+            steps.push(Step::Change(Change::Rename(here[at], away), PowerLoss));
+            here[at] = away;
+        } else {
+            steps.push(random_step(&mut chance, &here, number));
+        }
+        if chance.below(30) == 0 {
+            let gone = here.remove(chance.below(here.len()));
+            steps.push(Step::Change(Change::Drop(gone), PowerLoss));
+        }
+    }
+    steps
+}
+
+fn random_step(chance: &mut Chance, here: &[Name], number: usize) -> Step {
+    let table = *chance.pick(here);
+    match chance.below(40) {
+        0..3 => Step::Flush(table),
+        3 => Step::FlushAll,
+        4..6 => Step::Maintain,
+        6 => Step::Sync,
+        7 => Step::Reopen,
+        8 => Step::Hold,
+        9 => Step::Release,
+        10..12 => {
+            let from = chance.below(40);
+            let entries = sorted(from, from + chance.below(30), &format!("s{number}."), 30);
+            Step::Change(Change::Ingest(table, entries), PowerLoss)
+        }
+        12 => Step::Backup,
+        _ => {
+            let writes = 1 + chance.below(3) * chance.below(3);
+            let writes = (0..writes).map(|_| random_write(chance, here, number)).collect();
+            commit(writes, if chance.below(4) == 0 { PowerLoss } else { Process })
+        }
+    }
+}
+
+fn random_write(chance: &mut Chance, here: &[Name], number: usize) -> Write {
+    let table = *chance.pick(here);
+    let at = chance.below(40);
+    match chance.below(10) {
+        0..2 => delete(table, at),
+        2 => {
+            let to = chance.below(50);
+            Write::DeleteRange(table, key(at), (to < 45).then(|| key(at.max(to))))
+        }
+        _ => {
+            let len = *chance.pick(&[0, 10, 40, 40, 200, 200, 900]);
+            put(table, at, &format!("s{number}"), len)
+        }
+    }
+}
+
+/// A bit of everything, in few operations: for suites that repeat it for each of them.
+pub(crate) fn everything() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b")];
+    steps.extend((0..6).map(|n| put_step("a", n * 3, 0, 300)));
+    steps.push(commit(vec![put("a", 1, "both", 20), put("b", 1, "both", 20)], PowerLoss));
+    steps.push(Step::Flush("a"));
+    steps.extend((0..6).map(|n| put_step("a", n * 4, 1, 300)));
+    steps.push(commit(vec![Write::DeleteRange("a", key(3), Some(key(7)))], Process));
+    steps.extend([Step::FlushAll, Step::Backup, Step::Maintain]);
+    steps.push(Step::Change(Change::Ingest("b", sorted(0, 20, "load", 60)), PowerLoss));
+    steps.push(commit(vec![delete("b", 4), put("a", 5, "after", 700)], Process));
+    steps.push(Step::Sync);
+    steps.push(create("c"));
+    steps.push(commit(vec![put("c", 1, "c", 9), put("b", 2, "with c", 9)], Process));
+    steps.push(Step::Change(Change::Drop("c"), PowerLoss));
+    steps.extend((0..3).map(|n| put_step("b", n * 4, 1, 100)));
+    steps.extend([Step::Reopen, put_step("a", 9, 2, 50), put_step("b", 3, 0, 50)]);
+    steps.extend([Step::FlushAll, Step::Maintain, put_step("a", 9, 3, 50)]);
+    steps
+}
+
+/// Every sequence of `len` of these eight operations, as numbers in base eight.
+pub(crate) const SHORT: usize = 8;
+
+/// The tables and entries that every short sequence starts with.
+pub(crate) fn before_short() -> Vec<Step> {
+    let first = vec![put("a", 0, "first", 5), put("b", 0, "first", 5)];
+    vec![create("a"), create("b"), commit(first, PowerLoss)]
+}
+
+/// Operation `which` of [`SHORT`], as step `number`.
+pub(crate) fn short(which: usize, number: usize) -> Step {
+    let text = format!("n{number}");
+    match which % SHORT {
+        0 => commit(vec![put("a", 1 + number, &text, 5)], Process),
+        1 => commit(vec![put("a", 0, &text, 5)], Process),
+        2 => commit(vec![delete("a", 0)], Process),
+        3 => commit(vec![put("a", 7, &text, 5), put("b", 7, &text, 5)], Process),
+        4 => commit(vec![put("b", 1, &text, 5)], PowerLoss),
+        5 => Step::FlushAll,
+        6 => Step::Maintain,
+        _ => Step::Reopen,
+    }
+}
