@@ -240,7 +240,7 @@ fn fill_up(manner: Manner, extra: u64) -> usize {
             times += 1;
             assert!(times < 100, "{step:?} fails for ever: {error}");
             // Not enough for everything: it is full again soon.
-            disk.set_capacity(Some(disk.used() + extra + 512 * times as u64));
+            disk.set_capacity(Some(disk.used() + extra + 4096 * times as u64));
         }
     }
     disk.set_capacity(None);

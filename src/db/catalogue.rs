@@ -1,4 +1,7 @@
 //! Creating, opening, listing, renaming and dropping tables.
+//!
+//! These changes are edits of the manifest, durable at once. The log is synced before each, so that
+//! a power cut never leaves a table created, renamed or dropped without the commits before it.
 
 use super::{Handle, shared::Shared};
 use crate::{
@@ -74,6 +77,7 @@ impl Shared {
         check_name(name)?;
         let (options, home) = options();
         let home = home?;
+        self.sync()?;
         let id = {
             let mut manifest = writing.manifest.lock();
             let id = manifest.state().next_table;
@@ -101,6 +105,7 @@ impl Shared {
         if self.named(to).is_some() {
             return Err(Error::new(ErrorKind::Misuse, format!("a table named {to:?} exists")));
         }
+        self.sync()?;
         let edit = Edit::RenameTable { id: table.id(), name: to.to_owned() };
         writing.manifest.lock().commit(&[edit])?;
         table.set_name(to);
@@ -111,6 +116,7 @@ impl Shared {
         let _catalogue = self.catalogue.lock();
         let writing = self.writing()?;
         let table = self.existing(name)?;
+        self.sync()?;
         {
             // With the lock held nothing is published for the table in between.
             let mut manifest = writing.manifest.lock();

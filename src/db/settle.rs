@@ -107,7 +107,9 @@ impl Shared {
         let count = change.added.iter().map(|(_, run)| run.meta().entries).sum();
         self.secure(&change, |_| Ok(()))?;
         let _absorbing = table.absorbing.lock();
-        let sealed = self.seal_if_filled(writing, table);
+        // Other tables' commits until now are older than these entries, and must not be lost where
+        // these survive.
+        let sealed = self.seal_if_filled(writing, table).and_then(|()| self.sync());
         if let Err(error) = sealed.and_then(|()| self.absorb_sealed(table)) {
             self.discard(&change);
             return Err(error);

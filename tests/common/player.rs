@@ -91,6 +91,11 @@ impl Player {
         Self { disk, manner, model, db: None, tables, held: None }
     }
 
+    /// With a database that was opened in another way; the manner says how it is opened again.
+    pub(crate) fn with(db: Db, disk: SimDisk, manner: Manner) -> Self {
+        Self { db: Some(db), ..Self::new(disk, manner) }
+    }
+
     /// The database, opened if it is not.
     pub(crate) fn db(&mut self) -> Result<&Db> {
         let db = match self.db.take() {

@@ -112,7 +112,7 @@ impl Run {
     /// Opens the run that `meta` describes. Reads its end; blocks are checked when first used.
     pub(crate) fn open(folder: &dyn Folder, meta: RunMeta, access: &RunAccess) -> Result<Arc<Run>> {
         let name = run_name(meta.file);
-        let file = folder.open(&name, Access::Read).map_err(|e| Error::io("open", &name, e))?;
+        let file = folder.open(&name, Access::Read).map_err(|e| not_opened(&name, e))?;
         let size = file.size().map_err(|e| Error::io("read the length of", &name, e))?;
         if size != meta.bytes {
             let what = format!("the file is {size} bytes long, not {}", meta.bytes);
@@ -196,6 +196,14 @@ fn read(file: &dyn File, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// Why a file that has to be there could not be opened.
+fn not_opened(name: &str, error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Error::corrupt(name, 0, "the file is missing");
+    }
+    Error::io("open", name, error)
+}
+
 /// The footer, if it is one and describes the file that `meta` does.
 fn read_footer(file: &dyn File, name: &str, meta: &RunMeta) -> Result<Footer> {
     let at = meta
@@ -203,16 +211,17 @@ fn read_footer(file: &dyn File, name: &str, meta: &RunMeta) -> Result<Footer> {
         .checked_sub(FOOTER_BYTES as u64)
         .ok_or_else(|| Error::corrupt(name, 0, "the file is too short to be a run"))?;
     let bytes = read(file, name, at, FOOTER_BYTES)?;
-    match recognize(&bytes) {
-        Ok(()) => {}
-        Err(Stranger::Newer(version)) => {
-            let what = format!("version {version} of runs is newer than this program can read");
-            return Err(Error::new(ErrorKind::Version, what).in_file(name));
-        }
-        Err(Stranger::Unknown) => return Err(Error::corrupt(name, at, "not a run's footer")),
+    let recognized = recognize(&bytes);
+    if recognized == Err(Stranger::Unknown) {
+        return Err(Error::corrupt(name, at, "not a run's footer"));
     }
+    // Checked first in every version, so that a damaged number is not taken for a newer one.
     if !is_sealed(&bytes, place(meta.file, at)) {
         return Err(Error::corrupt(name, at, "the footer's checksum does not match"));
+    }
+    if let Err(Stranger::Newer(version)) = recognized {
+        let what = format!("version {version} of runs is newer than this program can read");
+        return Err(Error::new(ErrorKind::Version, what).in_file(name));
     }
     let footer = Footer::decode(&bytes, at).map_err(|what| Error::corrupt(name, at, what))?;
     if footer.file != meta.file || footer.root.is_some() != (meta.entries > 0) {
