@@ -242,9 +242,8 @@ impl Player {
     pub(crate) fn close(&mut self) -> Result<()> {
         self.tables.clear();
         self.held = None;
-        if let Some(db) = self.db.take() {
-            db.close()?;
-        }
+        let Some(db) = self.db.take() else { return Ok(()) };
+        db.close()?;
         self.model.make_durable();
         self.disk.mark(self.model.mark());
         Ok(())
