@@ -9,7 +9,7 @@
 //! behind that nothing needs, and hold the same after a clean reopen. Some are crashed again,
 //! at every operation of their recovery.
 //!
-//! `TONEARM_CRASH_IMAGES=N` tries about N disks; `TONEARM_EFFORT=ci` tries some 120,000.
+//! `TONEARM_CRASH_IMAGES=N` tries about N disks; `TONEARM_EFFORT=ci` tries some 600,000.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -46,7 +46,7 @@ use tonearm::{
 fn images_wanted() -> usize {
     let wanted = std::env::var("TONEARM_CRASH_IMAGES").ok();
     let wanted = wanted.map(|number| number.parse().expect("TONEARM_CRASH_IMAGES is a number"));
-    wanted.unwrap_or(if is_thorough() { 120_000 } else { 4_000 })
+    wanted.unwrap_or(if is_thorough() { 600_000 } else { 12_000 })
 }
 
 /// One in so many images is crashed again while it recovers.

@@ -244,8 +244,9 @@ impl Batch {
     ///
     /// # Errors
     /// `Limit` for a key, value or batch over its limit, `Misuse` for tables of another database,
-    /// `NotFound` for a dropped table, `Full`, `Io`, `Poisoned`. After `Io` from a durable commit
-    /// it is unknown whether the batch survives; after every other error none of it happened.
+    /// `NotFound` for a dropped table, `Full`, `Io`, `Poisoned`. After `Io` or the first
+    /// `Poisoned` it is unknown whether the batch survives, and the next open tells; after every
+    /// other error none of it happened.
     pub fn commit(self, durability: Durability) -> Result<()> {
         self.finish(Some(durability))
     }
