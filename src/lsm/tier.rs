@@ -58,8 +58,14 @@ impl Tier {
     /// The one run that may hold `key`.
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<&Arc<Run>> {
+        self.runs.get(self.place(key)?)
+    }
+
+    /// Which run may hold `key`.
+    #[inline]
+    pub(super) fn place(&self, key: &[u8]) -> Option<usize> {
         let at = self.starting_upto(key).checked_sub(1)?;
-        self.runs.get(at).filter(|run| span(run).ends_after(key))
+        self.runs.get(at).is_some_and(|run| span(run).ends_after(key)).then_some(at)
     }
 
     /// How many runs start at or before `key`.

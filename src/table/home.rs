@@ -31,6 +31,14 @@ pub(crate) trait Settled: Any + Send + Sync {
     /// Looks `key` up; `found` is called with its value, borrowed from where it lies.
     fn get(&self, key: &[u8], hash: u64, found: &mut dyn FnMut(Found<'_>)) -> Result<Lookup<()>>;
 
+    /// Looks many keys up at once, each with its hash: tells the answers that are known, each with
+    /// its key's index, in no order. What is not told is missing.
+    fn get_many(
+        &self,
+        keys: &[(&[u8], u64)],
+        answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
+    ) -> Result<()>;
+
     /// Appends cursors over everything that may hold keys of `span`, newest first.
     fn sources(&self, span: &Span, out: &mut Vec<Source>);
 

@@ -101,12 +101,16 @@ impl TableAt {
         Ok(result)
     }
 
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in their order: several times as fast as one by one where the files
+    /// are mapped.
     ///
     /// # Errors
     /// As [`Table::get`](super::Table::get).
     pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        keys.iter().map(|key| self.get(key)).collect()
+        match self.view()? {
+            Some(view) => view.get_many(keys, self.seq),
+            None => Ok(vec![None; keys.len()]),
+        }
     }
 
     /// Whether `key` had a value.

@@ -105,6 +105,36 @@ impl View {
         ))
     }
 
+    /// Looks many keys up side by side, so that one waits for memory while another is compared.
+    pub(crate) fn get_many(&self, keys: &[&[u8]], seq: u64) -> Result<Vec<Option<Value>>> {
+        let mut values = vec![None; keys.len()];
+        let mut open: Vec<(usize, (&[u8], u64))> =
+            keys.iter().map(|key| (*key, key_hash(key))).enumerate().collect();
+        let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
+        let memtables = std::iter::once(&self.active).chain(sealed);
+        for memtable in memtables.filter(|memtable| !memtable.is_empty()) {
+            open.iter().for_each(|(_, (_, hash))| memtable.prefetch(*hash));
+            open.retain(|(index, (key, hash))| match memtable.get(key, *hash, seq) {
+                Lookup::Missing => true,
+                Lookup::Deleted => false,
+                Lookup::Found(bytes) => {
+                    if let Some(value) = values.get_mut(*index) {
+                        *value = Some(Value::copied(bytes));
+                    }
+                    false
+                }
+            });
+        }
+        let left: Vec<(&[u8], u64)> = open.iter().map(|(_, asked)| *asked).collect();
+        self.settled.get_many(&left, &mut |i, lookup| {
+            let index = open.get(i).map_or(usize::MAX, |(index, _)| *index);
+            if let (Lookup::Found(found), Some(value)) = (lookup, values.get_mut(index)) {
+                *value = Some(found.to_value());
+            }
+        })?;
+        Ok(values)
+    }
+
     /// Cursors over everything that may hold keys of `span` at `seq`, newest first.
     pub(crate) fn sources(&self, span: &Span, seq: u64) -> Vec<Source> {
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
