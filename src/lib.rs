@@ -82,7 +82,8 @@
 //!
 //! - `lz4` (default), `zstd`: compression of blocks, see [`LsmOptions`] and [`Compression`].
 //! - `testing`: `vfs::sim`, a simulated disk on which to crash your own program.
-#![deny(missing_docs)]
+#![deny(missing_docs, missing_debug_implementations)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cache;
 mod codec;
