@@ -79,7 +79,6 @@ struct Counters {
 /// Frames by file and offset. Shared by all tables of a database.
 pub(crate) struct BlockCache {
     frames: Option<Cache<Key, Arc<Frame>, Bytes>>,
-    capacity: usize,
     counters: [Counters; 16],
 }
 
@@ -93,12 +92,7 @@ impl BlockCache {
         let frames = options.ok().filter(|_| bytes > 0).map(|options| {
             Cache::with_options(options, Bytes, Default::default(), Default::default())
         });
-        Self { frames, capacity: bytes, counters: Default::default() }
-    }
-
-    /// How many bytes it may hold.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        Self { frames, counters: Default::default() }
     }
 
     fn counters(&self, offset: u64) -> Option<&Counters> {
@@ -222,7 +216,6 @@ mod tests {
                 assert!(cache.stats().bytes <= capacity as u64);
             }
             assert_eq!(cache.stats().bytes > 0, capacity >= 5_000);
-            assert_eq!(cache.capacity(), capacity);
         }
     }
 

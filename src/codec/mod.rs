@@ -12,4 +12,4 @@ pub(crate) use checksum::{Crc, Digest, checksum, key_hash};
 pub use compress::Compression;
 pub(crate) use compress::{compress, decompress};
 pub(crate) use prefetch::prefetch;
-pub(crate) use reader::{Reader, put_bytes, put_u16, put_u32, put_u64, put_varint, varint_len};
+pub(crate) use reader::{Reader, put_bytes, put_u32, put_u64, put_varint};

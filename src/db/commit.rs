@@ -9,10 +9,7 @@
 //! Under the lock nothing waits: when a memtable is full a fresh one takes its place, and when too
 //! many are full the writer lets go of the lock before it waits (or, without threads, works).
 
-use super::{
-    Handle,
-    shared::{Commit, Shared, Writing},
-};
+use super::shared::{Commit, Shared, Writing};
 use crate::{
     Error, ErrorKind, Result,
     codec::key_hash,
@@ -290,11 +287,5 @@ impl Op<'_> {
             Op::Put { key, .. } | Op::Delete { key } => key_hash(key),
             Op::DeleteRange { .. } => 0,
         }
-    }
-}
-
-impl Handle {
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 }

@@ -35,6 +35,11 @@ mod tests;
 mod train;
 
 pub(crate) use appender::Appender;
-pub(crate) use format::{PAYLOAD_BYTES_MAX, Position, SegmentId, payload_crc, segment_name};
-pub(crate) use replay::{Record, Replayed, replay};
-pub(crate) use shared::{Log, LogOptions, LogStats};
+pub(crate) use format::{Position, payload_crc};
+pub(crate) use replay::{Record, replay};
+pub(crate) use shared::{Log, LogOptions};
+#[cfg(test)]
+use {
+    format::{SegmentId, segment_name},
+    replay::Replayed,
+};

@@ -30,7 +30,7 @@ mod tests;
 
 pub(crate) use commit::Manifest;
 pub(crate) use edit::Edit;
-pub(crate) use state::{FileRecord, Files, State, TABLE_NAME_MAX, TableRecord};
+pub(crate) use state::{FileRecord, State, TABLE_NAME_MAX, TableRecord};
 
 use crate::sorted::FileId;
 

@@ -107,10 +107,6 @@ impl Files {
         self.by_age.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_age.is_empty()
-    }
-
     /// With the number under which [`Files::remove`] finds each.
     pub(super) fn aged(&self) -> impl Iterator<Item = (u64, &FileRecord)> {
         self.by_age.iter().map(|(age, file)| (*age, file))
@@ -147,11 +143,13 @@ impl State {
         self.tables.get(&id)
     }
 
+    #[cfg(test)]
     pub(crate) fn table_named(&self, name: &str) -> Option<&TableRecord> {
         self.names.get(name).and_then(|id| self.tables.get(id))
     }
 
     /// Every file that is part of the database, ascending.
+    #[cfg(test)]
     pub(crate) fn live_files(&self) -> impl Iterator<Item = FileId> {
         self.files.keys().copied()
     }

@@ -74,6 +74,7 @@ impl MemtableCursor {
     }
 
     /// The sequence number of the entry; 0 where there is none.
+    #[cfg(test)]
     pub(crate) fn seq(&self) -> u64 {
         let entry = self.memtable.store.get().zip(self.entry);
         entry.map_or(0, |(store, (_, version))| store.arena.seq(version))

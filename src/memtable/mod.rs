@@ -38,9 +38,11 @@ mod tests;
 
 pub(crate) use cursor::MemtableCursor;
 
+#[cfg(test)]
+use crate::sorted::RangeSet;
 use crate::{
     Value,
-    sorted::{Kind, Lookup, RangeSet, Span},
+    sorted::{Kind, Lookup, Span},
 };
 use arena::{ARENA_MAX, ARENA_OVERHEAD, Appender, Arena, RECORD_OVERHEAD};
 use deletes::RangeDeletes;
@@ -163,11 +165,13 @@ impl Memtable {
     }
 
     /// What range deletes at or below `seq` delete.
+    #[cfg(test)]
     pub(crate) fn range_deletes(&self, seq: u64) -> RangeSet {
         self.deletes.now().map(|deletes| deletes.at(seq)).unwrap_or_default()
     }
 
     /// The sequence number of the newest operation on `key`, range deletes included.
+    #[cfg(test)]
     pub(crate) fn newest_of(&self, key: &[u8], hash: u64) -> Option<u64> {
         let version = self.store.get().and_then(|store| {
             let node = store.hash.find(&store.arena, key, hash)?;
@@ -182,6 +186,7 @@ impl Memtable {
     }
 
     /// The sequence number of the newest operation in it.
+    #[cfg(test)]
     pub(crate) fn last_seq(&self) -> Option<u64> {
         Some(self.progress.last_seq.load(Acquire)).filter(|seq| *seq > 0)
     }
@@ -262,11 +267,6 @@ impl MemtableWriter {
         let room = self.store.as_ref().map_or(capacity - ARENA_OVERHEAD, |s| s.appender.room());
         let needed = entries.saturating_mul(RECORD_OVERHEAD).saturating_add(bytes);
         needed <= room && self.memtable.deletes.count() < RANGE_DELETES_MAX
-    }
-
-    /// What it writes to.
-    pub(crate) fn memtable(&self) -> &Arc<Memtable> {
-        &self.memtable
     }
 
     #[inline]

@@ -232,7 +232,7 @@ fn every_pattern_every_fill() {
         for batch in [1, 3, 50, 699, 700] {
             let mut both = Both::new(8 << 20);
             for (i, key) in keys.iter().enumerate() {
-                both.put(key, &i.to_le_bytes()[..i % 8]);
+                both.put(key, &(i as u64).to_le_bytes()[..i % 8]);
                 if (i + 1) % batch == 0 {
                     let mut cursor = both.memtable.cursor(both.seq);
                     cursor.seek(key).unwrap();
@@ -326,7 +326,7 @@ fn fills_to_the_last_byte() {
         seq += 1;
         let key = seq.to_be_bytes();
         writer.insert(&key, key_hash(&key), seq, Kind::Put, b"abc");
-        if seq % 5 == 0 {
+        if seq.is_multiple_of(5) {
             memtable.cursor(seq).seek_first().unwrap();
         }
     }

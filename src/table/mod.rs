@@ -25,7 +25,10 @@ pub use batch::Batch;
 pub(crate) use batch::{Op, read_ops, span_of};
 pub use entries::Entries;
 pub(crate) use entries::{span_between, span_of_prefix};
-pub use handle::{Core, Durability, Engine, OrderedTable, Sealed as SealedTable, Side, Table};
+pub use handle::{Durability, Engine, OrderedTable, Side, Table};
+// Public only as the supertrait that seals `Table`.
+#[allow(unreachable_pub)]
+pub use handle::{Core, Sealed as SealedTable};
 pub(crate) use handle::{Host, bounds};
 pub(crate) use home::{Change, FileIds, Home, Job, Settled, Shop, Staged};
 pub use snapshot::{Snapshot, TableAt};

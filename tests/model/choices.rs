@@ -1,6 +1,7 @@
 //! Where a random walk's choices come from: a seed, or the bytes a fuzzer made up.
 
 /// A source of choices.
+#[allow(dead_code)] // Fuzzing takes the bytes.
 pub(crate) enum Choices<'a> {
     /// Never runs out.
     Seed(u64),
@@ -10,6 +11,7 @@ pub(crate) enum Choices<'a> {
 
 impl Choices<'_> {
     /// Whether a fuzzer's bytes are used up.
+    #[allow(dead_code)]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Choices::Bytes(bytes) if bytes.is_empty())
     }

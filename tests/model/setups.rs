@@ -129,7 +129,7 @@ pub(crate) fn on_files() -> Vec<Setup> {
         },
     ];
     // Syncs of real files are what costs time here.
-    setups.iter_mut().for_each(|setup| setup.ops = setup.ops / 3);
+    setups.iter_mut().for_each(|setup| setup.ops /= 3);
     setups
 }
 

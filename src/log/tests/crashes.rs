@@ -112,6 +112,7 @@ fn recover(disk: &SimDisk, acknowledged: u64, what: &dyn std::fmt::Debug) {
 }
 
 /// So few crashes of each kind at a point.
+#[allow(clippy::field_reassign_with_default)] // `Effort` may get more fields.
 fn less(each: usize) -> Effort {
     let mut effort = Effort::default();
     effort.exhaustive = each as u32;

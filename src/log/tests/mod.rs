@@ -173,7 +173,8 @@ fn segments_are_removed_when_nothing_in_them_is_needed() {
         .batches
         .iter()
         .zip(&written.ends)
-        .filter_map(|(batch, end)| (end.segment() >= 4).then(|| batch.clone()))
+        .filter(|(_, end)| end.segment() >= 4)
+        .map(|(batch, _)| batch.clone())
         .collect();
     assert_eq!(read(&disk, 4).unwrap().0, kept);
 

@@ -158,8 +158,8 @@ impl Footer {
         ];
         let pages = (self.filter_lines as usize).div_ceil(LINES_A_PAGE) as u64;
         places.is_sorted()
-            && self.branches_at % unit == 0
-            && self.branches_end % unit == 0
+            && self.branches_at.is_multiple_of(unit)
+            && self.branches_end.is_multiple_of(unit)
             && self.filter_at.checked_add(pages * PAGE as u64) == Some(self.ranges_at)
             && (self.root.is_some() || self.branches_end == 0)
     }

@@ -117,10 +117,6 @@ impl RunWriter {
         self.blocks.output.len()
     }
 
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries
-    }
-
     /// Writes the rest and syncs the file. The caller syncs the folder.
     pub(crate) fn finish(self) -> Result<RunMeta> {
         let last = self.tree.last_key().map(Bytes::copy_from_slice).unwrap_or_default();
