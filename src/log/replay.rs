@@ -69,6 +69,9 @@ pub(crate) struct Record<'a> {
 
 /// Shows every record of the log that begins at segment `from`, in order. `from` is what the
 /// manifest says; 0 says that there is no log yet. Changes nothing in the folder.
+///
+/// The log may be one that is being written: then the records are some that were there when this
+/// was called, and maybe more. (Who also removes its segments has to expect an error for that.)
 pub(crate) fn replay(
     folder: &dyn Folder,
     db_id: u128,
@@ -147,9 +150,23 @@ impl Chain<'_> {
             };
             match self.successor(end)? {
                 Some(next) => segment = next,
-                None => return self.judge(segment, end, found),
+                None => {
+                    let torn = self.judge(segment, end);
+                    if !self.has_grown(end) {
+                        found.torn = torn?;
+                    }
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// Whether there is a record at `end` by now: then somebody is writing this log, and what was
+    /// seen of its tail at several moments proves nothing.
+    fn has_grown(&self, end: Position) -> bool {
+        let record = SegmentReader::open(self.folder, end.segment())
+            .and_then(|mut reader| Ok(reader.record(&self.identity, end.offset())?.is_some()));
+        record.unwrap_or(false) || self.successor(end).is_ok_and(|next| next.is_some())
     }
 
     /// Shows the records of a segment.
@@ -166,11 +183,10 @@ impl Chain<'_> {
                 return Ok(End::NoRecord(place));
             };
             let bytes = record_bytes(head.len.into());
-            match (head.is_mark(), at == LINK_AT) {
-                (true, true) => {}
-                (true, false) if mark_before(payload) == Some(place) => return Ok(End::Closed),
-                (true, false) | (false, true) => return Ok(End::NoRecord(place)),
-                (false, false) => {
+            match head.is_mark() {
+                true if at == LINK_AT => {}
+                true => return Ok(End::Closed),
+                false => {
                     visit(Record { first_seq: head.first_seq, count: head.count, payload })?;
                     found.records += 1;
                     found.bytes += bytes;
@@ -202,13 +218,12 @@ impl Chain<'_> {
         }
     }
 
-    /// Decides what it means that there is no record at `end`: a torn tail, or an error.
-    fn judge(&self, last: SegmentReader, end: Position, found: &mut Replayed) -> Result<()> {
+    /// Decides what it means that there is no record at `end`: nothing, a torn tail, or an error.
+    fn judge(&self, mut last: SegmentReader, end: Position) -> Result<Option<(String, u64)>> {
         let name = last.name.clone();
         let damage = || Error::corrupt(&name, end.offset(), "synced records are damaged");
         let is_proof = |head: &Head| head.synced > end;
-        let mut rest = last;
-        let mut tail = rest.search(&self.identity, end.offset(), &is_proof)?;
+        let mut tail = last.search(&self.identity, end.offset(), &is_proof)?;
         if tail.is_proven {
             return Err(damage());
         }
@@ -240,8 +255,7 @@ impl Chain<'_> {
                 }
             }
         }
-        found.torn = tail.has_bytes.then_some((name, end.offset()));
-        Ok(())
+        Ok(tail.has_bytes.then_some((name, end.offset())))
     }
 
     fn after(&self, segment: SegmentId) -> impl Iterator<Item = SegmentId> {
@@ -311,7 +325,8 @@ impl SegmentReader {
         Ok(header.filter(|header| header.bytes <= self.size))
     }
 
-    /// The record at `at`, if there is a whole one.
+    /// The record at `at`, if there is a whole one, and one that may be there: a segment begins
+    /// with its link, and other marks name their own place.
     fn record(&mut self, identity: &Identity, at: u64) -> Result<Option<(Head, &[u8])>> {
         let place = Position::new(self.id, at);
         let Some(bytes) = self.bytes(at, HEAD_BYTES)? else { return Ok(None) };
@@ -323,7 +338,12 @@ impl SegmentReader {
         else {
             return Ok(None);
         };
-        let whole = payload_crc(&[payload]) == head.payload_crc && is_zero(padding);
+        let whole = payload_crc(&[payload]) == head.payload_crc
+            && is_zero(padding)
+            && match at == LINK_AT {
+                true => head.is_mark(),
+                false => !head.is_mark() || mark_before(payload) == Some(place),
+            };
         Ok(whole.then_some((head, payload)))
     }
 

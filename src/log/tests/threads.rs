@@ -100,3 +100,39 @@ fn a_failing_sync_reaches_every_waiting_thread() {
     let after = disk.power_cut(&mut || false);
     assert!(read(&after, 1).unwrap().1.last_seq >= acked.load(SeqCst));
 }
+
+#[test]
+fn a_log_being_written_is_read_as_a_prefix() {
+    for maps in [false, true] {
+        let disk = Disk::mapped(maps);
+        let mut written = Written::start(&disk, 1);
+        let synced = AtomicU64::new(0);
+        let is_done = AtomicBool::new(false);
+        let reads = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while !is_done.load(SeqCst) {
+                    let acknowledged = synced.load(SeqCst);
+                    let (batches, found) = read(&disk, 1).unwrap();
+                    assert!(found.records >= acknowledged);
+                    for pair in batches.windows(2) {
+                        assert_eq!(pair[0].first_seq + u64::from(pair[0].count), pair[1].first_seq);
+                    }
+                    reads += 1;
+                }
+                reads
+            });
+            for i in 0..1500 {
+                if reader.is_finished() {
+                    break;
+                }
+                written.append(i % 90).unwrap();
+                written.sync().unwrap();
+                synced.store(written.batches.len() as u64, SeqCst);
+            }
+            is_done.store(true, SeqCst);
+            reader.join().unwrap()
+        });
+        assert!(reads > 3, "{reads}");
+    }
+}
