@@ -3,7 +3,9 @@
 //!
 //! A claim is a rectangle: some levels and a span of keys. A job claims the levels from its upper
 //! input to its output, over the span around all its inputs; two jobs may run at once if their
-//! claims do not meet. New runs go no deeper than where they would enter a claim.
+//! claims do not meet. New runs go no deeper than where they would enter a claim. (The span of a
+//! merge is always covered by runs, so new runs in it would be kept above anyway; but that should
+//! not hang on how jobs are chosen.)
 
 use super::tier::meets;
 use crate::sorted::Span;
@@ -88,5 +90,49 @@ pub(super) struct Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         self.claims.0.lock().jobs.retain(|(id, _)| *id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(top: u8, bottom: u8, start: &'static str, end: &'static str) -> Claim {
+        Claim::new(top, bottom, Span::new(start, Some(end)))
+    }
+
+    #[test]
+    fn jobs_keep_apart_until_they_are_dropped() {
+        let claims = Claims::default();
+        let take = |claim: Claim| {
+            claims.choose(|taken| taken.is_free(&claim).then(|| (vec![claim.clone()], ())))
+        };
+        let (first, ()) = take(claim(0, 3, "d", "m")).unwrap();
+        for taken in [claim(3, 4, "a", "e"), claim(0, 0, "l", "z"), claim(2, 2, "e", "f")] {
+            assert!(take(taken).is_none());
+        }
+        let (_beside, ()) = take(claim(0, 6, "m", "z")).unwrap();
+        let (_below, ()) = take(claim(4, 5, "a", "m")).unwrap();
+        drop(first);
+        assert!(take(claim(0, 3, "d", "m")).is_some());
+        assert!(take(claim(0, 3, "d", "n")).is_none());
+    }
+
+    #[test]
+    fn places_count_until_they_are_in_a_version() {
+        let claims = Claims::default();
+        let is_free = |wanted: Claim| {
+            claims.choose(|taken| taken.is_free(&wanted).then(|| (Vec::new(), ()))).is_some()
+        };
+        claims.place(|_| (vec![claim(6, 6, "d", "m")], ()));
+        assert!(!is_free(claim(5, 6, "e", "f")));
+        claims.adopted();
+        assert!(is_free(claim(5, 6, "e", "f")));
+        claims.place(|_| (vec![claim(6, 6, "d", "m")], ()));
+        claims.place(|taken| {
+            assert!(taken.is_free(&claim(6, 6, "d", "m")), "of a change that was never adopted");
+            (Vec::new(), ())
+        });
+        assert!(is_free(claim(5, 6, "e", "f")));
     }
 }
