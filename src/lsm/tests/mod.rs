@@ -1,6 +1,7 @@
 //! Tests of the whole tree, driven the way the database drives it, against an ordered map.
 
 mod model;
+mod tier;
 mod work;
 
 use super::{LsmHome, LsmOptions, levels::Levels};
