@@ -20,7 +20,7 @@ mod tests;
 
 use super::{Cursor, Kind, RangeSet};
 use crate::{Result, Value};
-use losers::{Contender, LAST, Losers, Standing};
+use losers::{Contender, LAST, Losers};
 use std::cmp::Ordering;
 
 /// Whether a merge shows delete entries.
@@ -35,6 +35,9 @@ pub(crate) enum Deletes {
 /// This many ties of heads, and the prefix is looked at again. Few in tests, which are short.
 const PATIENCE: u32 = if cfg!(test) { 4 } else { 64 };
 const PATIENCE_MAX: u32 = 1 << 20;
+/// A prefix is compared in steps of so many bytes, and has a whole number of them: five bytes of
+/// a head at least are then worth something.
+const PREFIX_STEP: usize = 4;
 
 /// One cursor over several, newest first.
 #[derive(Debug)]
@@ -90,7 +93,9 @@ impl<C: Cursor> Merge<C> {
         }
         let Self { sources, losers, heads, .. } = self;
         (heads.reverse, heads.ties, heads.patience) = (reverse, 0, PATIENCE);
-        heads.set_prefix(common(sources.iter().filter(|source| source.valid()).map(C::key)));
+        let keys = sources.iter().filter(|source| source.valid()).map(C::key);
+        // A single source needs no heads, so the cheapest will do.
+        heads.set_prefix(if sources.len() > 1 { common(keys) } else { &[] });
         losers.set((0..).zip(sources.iter()).map(|(i, source)| heads.contender(i, source)));
         losers.play(|a, b| heads.settle_tie(sources, a, b));
         self.runner_up = 0;
@@ -102,14 +107,14 @@ impl<C: Cursor> Merge<C> {
         loop {
             let winner = self.losers.winner();
             if winner.head == LAST {
-                if winner.standing == Standing::End {
+                if winner.is_end() {
                     self.valid = false;
                     return Ok(());
                 }
                 self.shrink_prefix();
             }
-            let source = winner.source as usize;
-            if winner.standing == Standing::Shadowed {
+            let source = winner.source();
+            if winner.is_shadowed() {
                 self.step(source)?;
             } else if self.is_deleted(source) {
                 self.leave_deleted(source)?;
@@ -127,7 +132,7 @@ impl<C: Cursor> Merge<C> {
     fn step(&mut self, source: usize) -> Result<()> {
         let cursor = &mut self.sources[source];
         if self.heads.reverse { cursor.prev() } else { cursor.next() }?;
-        let moved = self.heads.contender(source as u32, cursor);
+        let moved = self.heads.contender(source, cursor);
         self.replay(moved);
         Ok(())
     }
@@ -141,7 +146,7 @@ impl<C: Cursor> Merge<C> {
         }
         let Self { sources, losers, heads, .. } = self;
         losers.replay(moved, |a, b| heads.settle_tie(sources, a, b));
-        let again = losers.winner().source == moved.source;
+        let again = losers.winner().source() == moved.source();
         self.runner_up = if again { losers.runner_up() } else { 0 };
         if self.heads.ties >= self.heads.patience {
             self.grow_prefix();
@@ -172,12 +177,12 @@ impl<C: Cursor> Merge<C> {
                 Some(end) if cursor.valid() && cursor.key() < end => cursor.seek(end)?,
                 Some(_) => {}
                 None => {
-                    self.replay(Contender::end(source as u32));
+                    self.replay(Contender::end(source));
                     return Ok(());
                 }
             }
         }
-        let moved = self.heads.contender(source as u32, cursor);
+        let moved = self.heads.contender(source, cursor);
         self.replay(moved);
         Ok(())
     }
@@ -199,15 +204,15 @@ impl<C: Cursor> Merge<C> {
     }
 
     fn go_on(&mut self) -> Result<()> {
-        self.step(self.losers.winner().source as usize)?;
+        self.step(self.losers.winner().source())?;
         self.settle()
     }
 
     /// The winner may have left the prefix, and then all others have.
     #[cold]
     fn shrink_prefix(&mut self) {
-        let key = self.sources[self.losers.winner().source as usize].key();
-        let common = common_prefix(&self.heads.prefix, key);
+        let key = self.sources[self.losers.winner().source()].key();
+        let common = common([self.heads.prefix.as_slice(), key].into_iter()).len();
         if common < self.heads.prefix.len() {
             self.heads.prefix.truncate(common);
             self.rehead();
@@ -218,8 +223,8 @@ impl<C: Cursor> Merge<C> {
     #[cold]
     fn grow_prefix(&mut self) {
         let Self { sources, losers, heads, .. } = self;
-        let live = losers.contenders().iter().filter(|one| one.standing != Standing::End);
-        let prefix = common(live.map(|one| sources[one.source as usize].key()));
+        let live = losers.contenders().iter().filter(|one| !one.is_end());
+        let prefix = common(live.map(|one| sources[one.source()].key()));
         heads.ties = 0;
         if prefix.len() > heads.prefix.len() {
             heads.set_prefix(prefix);
@@ -232,9 +237,9 @@ impl<C: Cursor> Merge<C> {
 
     fn rehead(&mut self) {
         let Self { sources, losers, heads, .. } = self;
-        losers.rehead(|one| match one.standing {
-            Standing::End => LAST,
-            _ => heads.head(sources[one.source as usize].key()),
+        losers.rehead(|one| match one.is_end() {
+            true => LAST,
+            false => heads.head(sources[one.source()].key()),
         });
         losers.play(|a, b| heads.settle_tie(sources, a, b));
         self.runner_up = 0;
@@ -247,17 +252,18 @@ impl Heads {
         self.prefix.extend_from_slice(prefix);
     }
 
-    fn contender<C: Cursor>(&self, source: u32, cursor: &C) -> Contender {
+    #[inline]
+    fn contender<C: Cursor>(&self, source: usize, cursor: &C) -> Contender {
         if !cursor.valid() {
             return Contender::end(source);
         }
-        Contender { head: self.head(cursor.key()), source, standing: Standing::Live }
+        Contender::at(self.head(cursor.key()), source)
     }
 
     /// A number that is smaller only for a key that comes earlier.
     #[inline]
     fn head(&self, key: &[u8]) -> u64 {
-        let head = match key.strip_prefix(self.prefix.as_slice()) {
+        let head = match strip_prefix(key, &self.prefix) {
             Some(rest) => first_eight(rest),
             None if key < self.prefix.as_slice() => 0,
             None => u64::MAX,
@@ -265,30 +271,29 @@ impl Heads {
         if self.reverse { !head } else { head }
     }
 
-    /// Whether `a` goes before `b`, whose head is the same. If their keys are, the newer does,
-    /// and the older is marked.
+    /// Which of two with equal heads goes first. If their keys are equal too, the newer does, and
+    /// the older is marked.
     #[cold]
     fn settle_tie<C: Cursor>(
         &mut self,
         sources: &[C],
-        a: &mut Contender,
-        b: &mut Contender,
-    ) -> bool {
-        match (a.standing, b.standing) {
-            (Standing::End, _) => return false,
-            (_, Standing::End) => return true,
-            _ => self.ties += 1,
+        a: Contender,
+        b: Contender,
+    ) -> (Contender, Contender) {
+        if a.is_end() {
+            return (b, a);
         }
-        let keys = [&*a, &*b].map(|one| sources[one.source as usize].key());
-        match keys[0].cmp(keys[1]) {
-            Ordering::Less => !self.reverse,
-            Ordering::Greater => self.reverse,
-            Ordering::Equal => {
-                let a_is_newer = a.source < b.source;
-                let older = if a_is_newer { b } else { a };
-                older.standing = Standing::Shadowed;
-                a_is_newer
-            }
+        if b.is_end() {
+            return (a, b);
+        }
+        self.ties += 1;
+        match sources[a.source()].key().cmp(sources[b.source()].key()) {
+            Ordering::Less if self.reverse => (b, a),
+            Ordering::Less => (a, b),
+            Ordering::Greater if self.reverse => (a, b),
+            Ordering::Greater => (b, a),
+            Ordering::Equal if a.source() < b.source() => (a, b.shadowed()),
+            Ordering::Equal => (b, a.shadowed()),
         }
     }
 }
@@ -313,21 +318,36 @@ fn deleted_by_newer<C: Cursor>(sources: &[C]) -> (Vec<RangeSet>, RangeSet) {
 fn first_eight(bytes: &[u8]) -> u64 {
     match bytes.first_chunk() {
         Some(eight) => u64::from_be_bytes(*eight),
-        None => bytes
-            .iter()
-            .zip((0..64).step_by(8).rev())
-            .fold(0, |head, (byte, shift)| head | u64::from(*byte) << shift),
+        None => first_few(bytes),
     }
 }
 
-/// What all keys begin with.
-fn common<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> &'a [u8] {
-    let first = keys.next().unwrap_or_default();
-    let len = keys.fold(first.len(), |len, key| common_prefix(&first[..len], key));
-    &first[..len]
+fn first_few(bytes: &[u8]) -> u64 {
+    let shifts = (0..64).step_by(8).rev();
+    bytes.iter().zip(shifts).fold(0, |head, (byte, shift)| head | u64::from(*byte) << shift)
 }
 
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+/// As that of slices, but inline: for a few bytes the call of `memcmp` would cost most.
+#[inline]
+fn strip_prefix<'a>(mut key: &'a [u8], mut prefix: &[u8]) -> Option<&'a [u8]> {
+    while let Some((front, rest)) = prefix.split_first_chunk::<PREFIX_STEP>() {
+        let (key_front, key_rest) = key.split_first_chunk()?;
+        if key_front != front {
+            return None;
+        }
+        (key, prefix) = (key_rest, rest);
+    }
+    Some(key)
+}
+
+/// What all keys begin with, in whole steps.
+fn common<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> &'a [u8] {
+    let first = keys.next().unwrap_or_default();
+    let len = keys.fold(first.len(), |len, key| common_len(&first[..len], key));
+    &first[..len - len % PREFIX_STEP]
+}
+
+fn common_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -367,21 +387,21 @@ impl<C: Cursor> Cursor for Merge<C> {
 
     #[inline]
     fn key(&self) -> &[u8] {
-        self.sources[self.losers.winner().source as usize].key()
+        self.sources[self.losers.winner().source()].key()
     }
 
     #[inline]
     fn kind(&self) -> Kind {
-        self.sources[self.losers.winner().source as usize].kind()
+        self.sources[self.losers.winner().source()].kind()
     }
 
     #[inline]
     fn value(&mut self) -> Result<&[u8]> {
-        self.sources[self.losers.winner().source as usize].value()
+        self.sources[self.losers.winner().source()].value()
     }
 
     fn pinned_value(&mut self) -> Result<Value> {
-        self.sources[self.losers.winner().source as usize].pinned_value()
+        self.sources[self.losers.winner().source()].pinned_value()
     }
 
     fn range_deletes(&self) -> &RangeSet {

@@ -122,13 +122,24 @@ impl RangeSet {
         self.0 = Some(spans.into());
     }
 
-    /// Adds all of `other`'s spans.
+    /// Adds all of `other`'s spans. Linear in the size of both.
     pub(crate) fn add_all(&mut self, other: &RangeSet) {
-        if self.is_empty() {
-            self.clone_from(other);
+        if self.is_empty() || other.is_empty() {
+            if self.is_empty() {
+                self.clone_from(other);
+            }
             return;
         }
-        other.spans().iter().for_each(|span| self.add(span.clone()));
+        let mut both: Vec<&Span> = self.spans().iter().chain(other.spans()).collect();
+        both.sort_by(|a, b| a.start.cmp(&b.start));
+        let mut spans: Vec<Span> = Vec::with_capacity(both.len());
+        for span in both {
+            match spans.last_mut() {
+                Some(last) if last.joins(span) => *last = last.join(span),
+                _ => spans.push(span.clone()),
+            }
+        }
+        self.0 = Some(spans.into());
     }
 
     /// What of the set lies in `within`.
@@ -164,6 +175,28 @@ mod tests {
         assert_eq!(set.spans(), [span("a", "*")]);
         set.add(span("q", "q"));
         assert_eq!(set.spans().len(), 1);
+    }
+
+    #[test]
+    fn adding_a_set_adds_each_of_its_spans() {
+        let sets: Vec<RangeSet> = [
+            vec![],
+            vec![span("b", "d"), span("f", "h"), span("m", "n")],
+            vec![span("a", "b"), span("d", "e"), span("g", "k")],
+            vec![span("c", "m")],
+            vec![span("n", "*")],
+        ]
+        .into_iter()
+        .map(|spans| spans.into_iter().collect())
+        .collect();
+        for a in &sets {
+            for b in &sets {
+                let (mut whole, mut single) = (a.clone(), a.clone());
+                whole.add_all(b);
+                b.spans().iter().for_each(|span| single.add(span.clone()));
+                assert_eq!(whole, single);
+            }
+        }
     }
 
     #[test]

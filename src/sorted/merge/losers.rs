@@ -14,34 +14,57 @@
 /// The head of a contender that is at its end, and perhaps of some that are not.
 pub(super) const LAST: u64 = u64::MAX;
 
-/// What is known about a contender besides its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Standing {
-    /// At an entry.
-    Live,
-    /// At an entry whose key a newer source has as well.
-    Shadowed,
-    /// Behind all entries.
-    End,
-}
-
 /// A source and where it stands.
+///
+/// Two words, so that a match is played in registers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contender {
     /// Orders contenders; equal heads leave it open.
     pub(super) head: u64,
-    pub(super) source: u32,
-    pub(super) standing: Standing,
+    /// The source, and what is known about it.
+    tag: u64,
 }
 
+/// The tag of a contender at an entry whose key a newer source has as well.
+const SHADOWED: u64 = 1 << 32;
+/// The tag of a contender behind all its entries.
+const END: u64 = 1 << 33;
+
 impl Contender {
-    pub(super) fn end(source: u32) -> Self {
-        Self { head: LAST, source, standing: Standing::End }
+    /// `source` is at an entry with this head.
+    #[inline]
+    pub(super) fn at(head: u64, source: usize) -> Self {
+        Self { head, tag: source as u64 }
+    }
+
+    /// `source` has no more entries.
+    #[inline]
+    pub(super) fn end(source: usize) -> Self {
+        Self { head: LAST, tag: source as u64 | END }
+    }
+
+    #[inline]
+    pub(super) fn source(self) -> usize {
+        self.tag as u32 as usize
+    }
+
+    #[inline]
+    pub(super) fn is_end(self) -> bool {
+        self.tag & END != 0
+    }
+
+    #[inline]
+    pub(super) fn is_shadowed(self) -> bool {
+        self.tag & SHADOWED != 0
+    }
+
+    /// The same, marked as one that does not count.
+    pub(super) fn shadowed(self) -> Self {
+        Self { tag: self.tag | SHADOWED, ..self }
     }
 }
 
-/// The tree. Where heads are equal, a function `ties` says whether the first goes before the second.
+/// The tree. Where heads are equal, a function `ties` puts the winner first.
 #[derive(Debug, Default)]
 pub(super) struct Losers {
     nodes: Vec<Contender>,
@@ -63,17 +86,18 @@ impl Losers {
     pub(super) fn rehead(&mut self, mut head: impl FnMut(Contender) -> u64) {
         let k = self.nodes.len();
         for node in &self.nodes {
-            self.winners[k + node.source as usize] = Contender { head: head(*node), ..*node };
+            self.winners[k + node.source()] = Contender { head: head(*node), ..*node };
         }
     }
 
     /// Plays all matches.
-    pub(super) fn play(&mut self, mut ties: impl FnMut(&mut Contender, &mut Contender) -> bool) {
+    pub(super) fn play(
+        &mut self,
+        mut ties: impl FnMut(Contender, Contender) -> (Contender, Contender),
+    ) {
         for node in (1..self.nodes.len()).rev() {
-            let (mut a, mut b) = (self.winners[2 * node], self.winners[2 * node + 1]);
-            play(&mut a, &mut b, &mut ties);
-            self.winners[node] = a;
-            self.nodes[node] = b;
+            let (a, b) = (self.winners[2 * node], self.winners[2 * node + 1]);
+            (self.winners[node], self.nodes[node]) = play(a, b, &mut ties);
         }
         if let [first, ..] = self.nodes.as_mut_slice() {
             *first = self.winners[1];
@@ -97,12 +121,12 @@ impl Losers {
     pub(super) fn replay(
         &mut self,
         mut moved: Contender,
-        mut ties: impl FnMut(&mut Contender, &mut Contender) -> bool,
+        mut ties: impl FnMut(Contender, Contender) -> (Contender, Contender),
     ) {
         let nodes = self.nodes.as_mut_slice();
-        let mut node = (nodes.len() + moved.source as usize) / 2;
+        let mut node = (nodes.len() + moved.source()) / 2;
         while node > 0 {
-            play(&mut moved, &mut nodes[node], &mut ties);
+            (moved, nodes[node]) = play(moved, nodes[node], &mut ties);
             node /= 2;
         }
         nodes[0] = moved;
@@ -111,7 +135,7 @@ impl Losers {
     /// The head of whoever comes after the winner: the least of those that lost to it.
     pub(super) fn runner_up(&self) -> u64 {
         let mut least = LAST;
-        let mut node = (self.nodes.len() + self.nodes[0].source as usize) / 2;
+        let mut node = (self.nodes.len() + self.nodes[0].source()) / 2;
         while node > 0 {
             least = least.min(self.nodes[node].head);
             node /= 2;
@@ -125,15 +149,20 @@ impl Losers {
     }
 }
 
-/// One match: swaps the two unless `a` goes before `b`.
+/// One match: the winner, then the loser.
 #[inline(always)]
 fn play(
-    a: &mut Contender,
-    b: &mut Contender,
-    ties: &mut impl FnMut(&mut Contender, &mut Contender) -> bool,
-) {
-    let stays = if a.head == b.head { ties(a, b) } else { a.head < b.head };
-    let (winner, loser) = if stays { (*a, *b) } else { (*b, *a) };
-    *a = winner;
-    *b = loser;
+    a: Contender,
+    b: Contender,
+    ties: &mut impl FnMut(Contender, Contender) -> (Contender, Contender),
+) -> (Contender, Contender) {
+    if a.head == b.head {
+        return ties(a, b);
+    }
+    // Swapped by arithmetic: who wins is a coin toss, and compilers like to branch.
+    let swap = u64::from(b.head < a.head).wrapping_neg();
+    let head = (a.head ^ b.head) & swap;
+    let tag = (a.tag ^ b.tag) & swap;
+    let winner = Contender { head: a.head ^ head, tag: a.tag ^ tag };
+    (winner, Contender { head: b.head ^ head, tag: b.tag ^ tag })
 }
