@@ -78,6 +78,13 @@ impl Manifest {
     pub(crate) fn open(folder: &Arc<dyn Folder>) -> Result<(Self, State)> {
         let current = load::read_current(&**folder)?;
         let state = load::replay(&load::read_manifest(&**folder, &current)?, &current)?;
+        if current.number == 1 {
+            // Creation may have failed at its last sync, so that a crash could still take this
+            // name back: from manifest 2 on that would look like a loss. Later on there is
+            // always a `current` that is durable, this one or the one before.
+            current.stage(folder)?;
+            current::publish(&**folder)?;
+        }
         let names = folder.list().map_err(|e| Error::io("list the folder of", CURRENT, e))?;
         let obsolete: Vec<_> =
             names.into_iter().filter(|name| manifest_number(name).is_some()).collect();

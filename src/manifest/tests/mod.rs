@@ -1,5 +1,6 @@
 //! Goal: whatever happens to a manifest, it opens as a state that was committed, or refuses.
 
+mod crashes;
 mod damage;
 mod edits;
 mod faults;

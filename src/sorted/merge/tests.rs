@@ -272,7 +272,8 @@ fn prefixes_grow_and_shrink() {
         let user = move |i: usize| format!("a-rather-long-prefix/{:03}/{:05}", i / 700, i);
         (0..5000).filter(move |i| i * 7919 % 4 == source).map(user)
     };
-    let sources: Vec<_> = (0..4).map(|s| cursor(["Before".into()].into_iter().chain(keys(s)))).collect();
+    let sources: Vec<_> =
+        (0..4).map(|s| cursor(["Before".into()].into_iter().chain(keys(s)))).collect();
     let all = model(&sources, Deletes::Keep);
     let mut merge = Merge::new(sources, Deletes::Keep);
     merge.seek_first().unwrap();
