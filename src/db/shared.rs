@@ -121,7 +121,6 @@ impl Shared {
             folder: self.folder.clone(),
             files: self.files.clone(),
             access: access(&self.options, file_bytes, &self.cache),
-            graveyard: self.graveyard.clone(),
             breathe,
         }
     }

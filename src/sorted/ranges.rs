@@ -23,10 +23,6 @@ impl Span {
         self.end.as_ref().is_some_and(|end| end <= &self.start)
     }
 
-    pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.start <= key && self.ends_after(key)
-    }
-
     /// Whether `key` is not below the start.
     #[inline]
     pub(crate) fn starts_by(&self, key: &[u8]) -> bool {
@@ -96,11 +92,6 @@ impl RangeSet {
         let spans = self.0.as_deref()?;
         let after = spans.partition_point(|span| span.start <= key);
         spans.get(after.checked_sub(1)?).filter(|span| span.ends_after(key))
-    }
-
-    /// Whether one span holds every key of `first..=last`.
-    pub(crate) fn covers(&self, first: &[u8], last: &[u8]) -> bool {
-        self.covering(first).is_some_and(|span| span.ends_after(last))
     }
 
     /// Adds a span, joining what it touches. Linear in the size of the set.
@@ -205,8 +196,6 @@ mod tests {
         for (key, hit) in [("a", false), ("b", true), ("c9", true), ("d", false), ("zz", true)] {
             assert_eq!(set.covering(key.as_bytes()).is_some(), hit, "{key}");
         }
-        assert!(set.covers(b"b", b"c"));
-        assert!(!set.covers(b"b", b"d"));
         assert_eq!(set.clip(&span("c", "y")).spans(), [span("c", "d"), span("x", "y")]);
     }
 }

@@ -14,7 +14,7 @@
 use super::{HomeStats, Source};
 use crate::{
     Result,
-    sorted::{Cursor, FileId, Found, Graveyard, Lookup, Run, RunAccess, Span},
+    sorted::{Cursor, FileId, Found, Lookup, Run, RunAccess, Span},
     vfs::Folder,
 };
 use bytes::Bytes;
@@ -118,7 +118,6 @@ pub(crate) struct Shop {
     pub(crate) folder: Arc<dyn Folder>,
     pub(crate) files: Arc<FileIds>,
     pub(crate) access: RunAccess,
-    pub(crate) graveyard: Arc<Graveyard>,
     /// Called between pieces of long work: lets more urgent work go first, and stops the job with
     /// an error when the database closes.
     pub(crate) breathe: Arc<dyn Fn() -> Result<()> + Send + Sync>,

@@ -30,6 +30,7 @@ pub(super) enum Write {
 struct Host {
     folder: MemFolder,
     shop: Shop,
+    graveyard: Arc<Graveyard>,
     options: LsmOptions,
     home: Arc<LsmHome>,
     /// What the manifest would say: files in the order in which they were added.
@@ -44,12 +45,19 @@ impl Host {
             folder: Arc::new(folder.clone()),
             files: Arc::new(FileIds::starting_at(1)),
             access: RunAccess::Mapped(Arc::new(BlockCache::new(1 << 20))),
-            graveyard: Graveyard::new(),
             breathe: Arc::new(|| Ok(())),
         };
         let home = Arc::new(LsmHome::open(options.clone(), Vec::new()).unwrap());
         let (files, model) = (Vec::new(), BTreeMap::new());
-        Self { folder, shop, options: options.clone(), home, files, model }
+        Self {
+            folder,
+            shop,
+            graveyard: Graveyard::new(),
+            options: options.clone(),
+            home,
+            files,
+            model,
+        }
     }
 
     fn levels(&self) -> Arc<Levels> {
@@ -109,7 +117,7 @@ impl Host {
             self.files.push((*level, run.meta().clone()));
         }
         self.home.adopt(&staged);
-        staged.retired.iter().for_each(|run| run.retire(&self.shop.graveyard));
+        staged.retired.iter().for_each(|run| run.retire(&self.graveyard));
         drop(staged);
         self.bury();
         let levels = self.levels();
@@ -123,7 +131,7 @@ impl Host {
     }
 
     fn bury(&self) {
-        for file in self.shop.graveyard.take() {
+        for file in self.graveyard.take() {
             self.folder.remove(&run_name(file)).unwrap();
         }
     }
