@@ -23,6 +23,11 @@ impl Span {
         self.end.as_ref().is_some_and(|end| end <= &self.start)
     }
 
+    #[cfg(test)]
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.start <= key && self.ends_after(key)
+    }
+
     /// Whether `key` is not below the start.
     #[inline]
     pub(crate) fn starts_by(&self, key: &[u8]) -> bool {
