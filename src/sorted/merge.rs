@@ -204,8 +204,28 @@ impl<C: Cursor> Merge<C> {
     }
 
     fn go_on(&mut self) -> Result<()> {
+        if self.sources.len() == 1 {
+            return self.walk();
+        }
         self.step(self.losers.winner().source())?;
         self.settle()
+    }
+
+    /// Moves a single source, which has nobody to be compared with and nothing newer above it.
+    #[inline]
+    fn walk(&mut self) -> Result<()> {
+        self.valid = false;
+        let Some(source) = self.sources.first_mut() else { return Ok(()) };
+        loop {
+            if self.heads.reverse { source.prev() } else { source.next() }?;
+            if !source.valid() {
+                return Ok(());
+            }
+            if self.deletes == Deletes::Keep || source.kind() != Kind::Delete {
+                self.valid = true;
+                return Ok(());
+            }
+        }
     }
 
     /// The winner may have left the prefix, and then all others have.
