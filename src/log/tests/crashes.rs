@@ -114,12 +114,7 @@ fn recover(disk: &SimDisk, acknowledged: u64, what: &dyn std::fmt::Debug) {
 /// So few crashes of each kind at a point.
 #[allow(clippy::field_reassign_with_default)] // `Effort` may get more fields.
 fn less(each: usize) -> Effort {
-    let mut effort = Effort::default();
-    effort.exhaustive = each as u32;
-    effort.each = each;
-    effort.random = each as u64;
-    effort.cuts = each;
-    effort
+    Effort { exhaustive: each as u32, each, random: each as u64, cuts: each, ..Effort::default() }
 }
 
 /// Returns how many crashes it tried.
