@@ -212,7 +212,8 @@ fn every_crash_is_survived() {
 
 /// Crashes all scenarios everywhere.
 fn crash_scenarios(budget: usize) -> usize {
-    let plays: Vec<Play> = scenarios::all(16).iter().map(play).collect();
+    let seeds = (budget as u64 / 4_000).clamp(16, 100);
+    let plays: Vec<Play> = scenarios::all(seeds).iter().map(play).collect();
     let points: usize = plays.iter().map(|play| play.history.points().len()).sum();
     // Recoveries that are crashed again take about as many again.
     let each = budget as f64 / points as f64 / 1.9;
@@ -231,7 +232,7 @@ fn crash_scenarios(budget: usize) -> usize {
 /// Crashes the last operation of all sequences of up to four; those before are other sequences.
 fn crash_short_sequences(budget: usize) -> usize {
     let all: usize = (1..=4).map(|len| SHORT.pow(len)).sum();
-    let each = 12;
+    let each = (budget / all).max(12);
     let mut sequences: Vec<(u32, usize)> = Vec::with_capacity(all);
     for len in 1..=4 {
         sequences.extend((0..SHORT.pow(len)).map(|number| (len, number)));

@@ -123,7 +123,10 @@ fn meet(trouble: Trouble, manner: Manner, n: u64) -> bool {
     }
     let closed = player.close();
     if fired && errors.is_empty() && closed.is_ok() && trouble.effect == Effect::Fail {
-        let struck = disk.history().operation(n as usize - 1).unwrap().clone();
+        let history = disk.history();
+        let all = (0..history.len()).filter_map(|at| history.operation(at));
+        let mut can_fail = all.filter(|op| op.kind() != OpKind::Store);
+        let struck = can_fail.nth(n as usize - 1).unwrap();
         assert!(may_go_unreported(struck.kind()), "nobody was told of a failed {struck}");
     }
     check_disks(trouble, &player);
