@@ -162,6 +162,10 @@ fn check_disks(trouble: Trouble, player: &Player) {
             promise.survives(manner, &image).unwrap_or_else(|e| panic!("{choice:?}: {e}"));
         }
     }
+    if trouble.effect == Effect::FailLate {
+        // The sync that says so may be one of the next opening.
+        let _ = manner.open(&player.disk);
+    }
     let killed = !trouble.reverts();
     let promise = Promise { model, window: model.promised(killed) };
     promise.survives(manner, &player.disk.crash(&Choice::All)).unwrap();

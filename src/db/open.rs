@@ -192,7 +192,7 @@ fn rehome(
         mapped: options.mapped_log,
     };
     let (log, mut appender) = Log::start(folder.clone(), state.db_id, first, log_options)?;
-    let mut last = state.last_seq;
+    let mut last = last_seq_in(&state);
     replay(&**folder, state.db_id, state.log_start, &mut |record| {
         last = last.max(last_seq_of(&record));
         if !has_unsettled(&state, &record) {
@@ -205,6 +205,14 @@ fn rehome(
     log.sync_to(appender.end())?;
     manifest.commit(&[Edit::SetLogStart(first), Edit::SetLastSeq(last)])?;
     Ok((log, appender, last))
+}
+
+/// The last sequence number that the manifest knows to have been given out. A table may have
+/// settled more than the log still shows: the segment that held it is removed, and the next one
+/// empty. To give a settled number out again would be to lose what gets it.
+fn last_seq_in(state: &State) -> u64 {
+    let settled = state.tables.values().map(|table| table.settled);
+    settled.fold(state.last_seq, u64::max)
 }
 
 fn last_seq_of(record: &Record<'_>) -> u64 {
@@ -333,7 +341,7 @@ fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u6
         table.replace_active(active);
         writers.insert(id, writer);
     }
-    let (mut last, mut full) = (state.last_seq, false);
+    let (mut last, mut full) = (last_seq_in(state), false);
     replay(folder, state.db_id, state.log_start, &mut |record| {
         if full {
             return Ok(());
