@@ -379,6 +379,34 @@ fn removed_and_exchanged_files_are_found() {
     }
 }
 
+/// A bit flips on its way from the disk, once: opening says so, or it is as if nothing had been.
+#[test]
+fn bits_that_flip_on_the_way_lose_nothing() {
+    for manner in [PLAIN, CACHED] {
+        let victim = Victim::new(manner);
+        let (mut rotted, mut refused) = (0, 0);
+        for burnt in 0..if is_thorough() { 20_000 } else { 600 } {
+            let disk = victim.disk();
+            disk.set_rot(60_000);
+            // Each disk's chance is the same: what is read before decides what comes.
+            let any = disk.open("current", Access::Read).unwrap();
+            (0..burnt).for_each(|_| drop(any.read_at(&mut [0; 64], 0).unwrap()));
+            let before = disk.reads_rotted();
+            let opened = manner.builder().create(false).open_in(Arc::new(disk.clone()));
+            rotted += usize::from(disk.reads_rotted() > before);
+            disk.set_rot(0);
+            let db = opened.or_else(|e| {
+                assert!(e.is_corrupt(), "after {burnt} reads: {e:?}");
+                refused += 1;
+                manner.open(&disk)
+            });
+            let found = read(&db.unwrap()).unwrap();
+            assert!(found == victim.expected, "after {burnt} reads: {}", Brief(&found));
+        }
+        assert!(rotted > 100 && refused > 50, "{rotted} rotted, {refused} refused");
+    }
+}
+
 /// The undamaged database is fine in every way in which the damaged ones are looked at.
 #[test]
 fn no_damage_is_no_error() {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
-    log::{Appender, Log, LogOptions, Record, payload_crc, replay},
+    log::{Appender, Log, LogOptions, Record, payload_crc, replay, segment_name},
     manifest::{Edit, Manifest, State},
     memtable::Memtable,
     sorted::{FileId, Graveyard, RunAccess},
@@ -274,10 +274,15 @@ impl Shared {
         }
         let settled = settled_marks(state);
         let mut last = last_seq;
-        replay(&*self.folder, state.db_id, state.log_start, &mut |record| {
+        let found = replay(&*self.folder, state.db_id, state.log_start, &mut |record| {
             last = last.max(last_seq_of(&record));
             each_unsettled(&settled, &record, &mut |table, seq, op| self.replay_one(table, seq, op))
         })?;
+        let copied = writing.log.stats().records;
+        if found.records != copied {
+            let what = format!("{} of {copied} records just copied are there", found.records);
+            return Err(Error::corrupt(&segment_name(state.log_start), 0, what));
+        }
         writing.commit.lock().seq = last;
         Ok(last)
     }

@@ -35,11 +35,8 @@ mod tests;
 mod train;
 
 pub(crate) use appender::Appender;
-pub(crate) use format::{Position, payload_crc};
+pub(crate) use format::{Position, payload_crc, segment_name};
 pub(crate) use replay::{Record, replay};
 pub(crate) use shared::{Log, LogOptions};
 #[cfg(test)]
-use {
-    format::{SegmentId, segment_name},
-    replay::Replayed,
-};
+use {format::SegmentId, replay::Replayed};

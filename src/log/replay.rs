@@ -43,6 +43,9 @@ const CHUNK_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 /// Zeros are skipped in pieces of this size.
 const PIECE_BYTES: usize = if cfg!(test) { 64 } else { 4096 };
 
+/// How often a replay goes on behind a writer that it has caught up with.
+const RESUMED_MAX: u32 = 1000;
+
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(PIECE_BYTES));
 
 /// What a replay found.
@@ -142,41 +145,50 @@ impl Chain<'_> {
         visit: &mut dyn FnMut(Record<'_>) -> Result<()>,
         found: &mut Replayed,
     ) -> Result<()> {
-        let mut segment = first.reader;
+        let (mut segment, mut from) = (first.reader, LINK_AT);
+        let mut resumed = 0;
         loop {
-            let end = match self.show(&mut segment, visit, found)? {
+            let end = match self.show(&mut segment, from, visit, found)? {
                 End::Closed => return Ok(()),
                 End::NoRecord(end) => end,
             };
-            match self.successor(end)? {
-                Some(next) => segment = next,
+            if let Some(next) = self.successor(end)? {
+                (segment, from) = (next, LINK_AT);
+                continue;
+            }
+            let torn = self.judge(segment, end);
+            match self.grown(end)? {
                 None => {
-                    let torn = self.judge(segment, end);
-                    if !self.has_grown(end) {
-                        found.torn = torn?;
-                    }
+                    found.torn = torn?;
                     return Ok(());
                 }
+                Some(_) if resumed == RESUMED_MAX => return Ok(()),
+                Some(grown) => (segment, from) = grown,
             }
+            resumed += 1;
         }
     }
 
-    /// Whether there is a record at `end` by now: then somebody is writing this log, and what was
-    /// seen of its tail at several moments proves nothing.
-    fn has_grown(&self, end: Position) -> bool {
-        let record = SegmentReader::open(self.folder, end.segment())
-            .and_then(|mut reader| Ok(reader.record(&self.identity, end.offset())?.is_some()));
-        record.unwrap_or(false) || self.successor(end).is_ok_and(|next| next.is_some())
+    /// Where to go on if there is a record at `end` by now. Then somebody is writing this log, and
+    /// what was seen of its tail at several moments proves nothing; or it was read wrongly, and
+    /// to stop there would be to lose what comes after.
+    fn grown(&self, end: Position) -> Result<Option<(SegmentReader, u64)>> {
+        let mut reader = SegmentReader::open(self.folder, end.segment())?;
+        if reader.record(&self.identity, end.offset())?.is_some() {
+            return Ok(Some((reader, end.offset())));
+        }
+        Ok(self.successor(end)?.map(|next| (next, LINK_AT)))
     }
 
-    /// Shows the records of a segment.
+    /// Shows the records of a segment, from the one at `from` on.
     fn show(
         &self,
         segment: &mut SegmentReader,
+        from: u64,
         visit: &mut dyn FnMut(Record<'_>) -> Result<()>,
         found: &mut Replayed,
     ) -> Result<End> {
-        let mut at = LINK_AT;
+        let mut at = from;
         loop {
             let place = Position::new(segment.id, at);
             let Some((head, payload)) = segment.record(&self.identity, at)? else {
