@@ -89,6 +89,9 @@ mod cache;
 mod codec;
 mod db;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod key;
 mod log;
 pub mod lsm;

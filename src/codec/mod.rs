@@ -8,6 +8,8 @@ mod compress;
 mod prefetch;
 mod reader;
 
+#[cfg(fuzzing)]
+pub(crate) use checksum::blindness;
 pub(crate) use checksum::{Crc, Digest, checksum, key_hash};
 pub use compress::Compression;
 pub(crate) use compress::{compress, decompress};

@@ -1,6 +1,6 @@
 //! The handle of an LSM table.
 
-use crate::table::{Core, OrderedTable, SealedTable, Table};
+use crate::table::{Core, OrderedTable, SealedTable, Table, ordered_closures};
 
 /// A table kept as a log-structured merge tree: for data written often, such as events, counters
 /// and queues.
@@ -24,3 +24,5 @@ impl SealedTable for Lsm {
 impl Table for Lsm {}
 
 impl OrderedTable for Lsm {}
+
+ordered_closures!(Lsm);

@@ -8,7 +8,11 @@ mod ranges;
 mod run;
 mod tree;
 
+#[cfg(fuzzing)]
+pub(crate) use block::Block;
 pub(crate) use cursor::{Cursor, Kind, Lookup};
+#[cfg(fuzzing)]
+pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{

@@ -110,6 +110,21 @@ impl Core {
         self.host.write_one(&self.state, op, durability)
     }
 
+    pub(crate) fn get_with<R>(
+        &self,
+        key: &[u8],
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let mut found = Some(found);
+        let mut result = None;
+        self.read(key, &mut |value| {
+            if let Some(found) = found.take() {
+                result = Some(found(value.bytes()));
+            }
+        })?;
+        Ok(result)
+    }
+
     #[inline]
     fn read(&self, key: &[u8], found: &mut dyn FnMut(super::Hit<'_>)) -> Result<bool> {
         let view = self.state.view();
@@ -183,24 +198,13 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
     }
 
     /// Calls `found` with the value of `key`, borrowed from where it lies: no copy, no reference
-    /// count. Says whether there was one. [`get_with`](Table::get_with) is the same for closures
-    /// that return something.
+    /// count. Says whether there was one. Every table, and `dyn Table`, also has a `get_with` for
+    /// closures that return something.
     ///
     /// # Errors
     /// As [`Table::get`].
     fn read(&self, key: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.core().read(key, &mut |value| found(value.bytes()))
-    }
-
-    /// What `found` makes of the value of `key`, which it borrows from where it lies.
-    ///
-    /// # Errors
-    /// As [`Table::get`].
-    fn get_with<R>(&self, key: &[u8], found: impl FnOnce(&[u8]) -> R) -> Result<Option<R>>
-    where
-        Self: Sized,
-    {
-        get_with(self.core(), key, found)
     }
 
     /// The values of `keys`, in their order, all as of one moment: several times as fast as one by
@@ -295,42 +299,12 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
     }
 }
 
-/// Written once for sized tables and for `dyn Table`.
-fn get_with<R>(core: &Core, key: &[u8], found: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
-    let mut found = Some(found);
-    let mut result = None;
-    core.read(key, &mut |value| {
-        if let Some(found) = found.take() {
-            result = Some(found(value.bytes()));
-        }
-    })?;
-    Ok(result)
-}
-
-impl dyn Table + '_ {
-    /// What `found` makes of the value of `key`, which it borrows from where it lies.
-    ///
-    /// # Errors
-    /// As [`Table::get`].
-    pub fn get_with<R>(&self, key: &[u8], found: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
-        get_with(self.core(), key, found)
-    }
-}
-
 /// A table whose entries are in key order: the order of bytes. [`key`](crate::key) encodes numbers,
 /// strings and tuples so that their bytes sort as they do.
 pub trait OrderedTable: Table {
     /// Entries between two bounds, as of now.
     fn range_between(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries {
         self.core().now().range_between(start, end)
-    }
-
-    /// Entries in a range of keys, as of now; `.rev()` reads it backwards.
-    fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Entries
-    where
-        Self: Sized,
-    {
-        self.core().now().range(range)
     }
 
     /// Entries whose keys start with `prefix`, as of now.
@@ -374,18 +348,6 @@ pub trait OrderedTable: Table {
         self.core().write(Op::DeleteRange { start: &span.start, end: span.end.as_deref() }, None)
     }
 
-    /// Removes all keys in the range: one small write, however many they are.
-    ///
-    /// # Errors
-    /// As [`Batch::commit`].
-    fn delete_range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Result<()>
-    where
-        Self: Sized,
-    {
-        let (start, end) = bounds(&range);
-        self.delete_between(start, end)
-    }
-
     /// Removes all keys that start with `prefix`.
     ///
     /// # Errors
@@ -396,21 +358,62 @@ pub trait OrderedTable: Table {
     }
 }
 
-impl dyn OrderedTable + '_ {
-    /// Entries in a range of keys, as of now; `.rev()` reads it backwards.
-    pub fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Entries {
-        self.core().now().range(range)
-    }
-
-    /// Removes all keys in the range: one small write, however many they are.
-    ///
-    /// # Errors
-    /// As [`Batch::commit`].
-    pub fn delete_range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Result<()> {
-        let (start, end) = bounds(&range);
-        self.delete_between(start, end)
-    }
+/// The calls with type parameters, which no object can have through its trait: written once, for
+/// every handle and for tables behind `dyn`. As methods of the types themselves they look the same
+/// everywhere; as methods of the trait too they would be ambiguous on an object.
+macro_rules! closures {
+    ($table:ty) => {
+        impl $table {
+            /// What `found` makes of the value of `key`, which it borrows from where it lies: no
+            /// copy, no reference count.
+            ///
+            /// # Errors
+            /// As [`Table::get`](crate::Table::get).
+            pub fn get_with<R>(
+                &self,
+                key: &[u8],
+                found: impl FnOnce(&[u8]) -> R,
+            ) -> crate::Result<Option<R>> {
+                $crate::table::SealedTable::core(self).get_with(key, found)
+            }
+        }
+    };
 }
+
+/// The same, of tables in key order.
+macro_rules! ordered_closures {
+    ($table:ty) => {
+        $crate::table::closures!($table);
+
+        impl $table {
+            /// Entries in a range of keys, as of now; `.rev()` reads it backwards.
+            pub fn range<K: AsRef<[u8]>, R: std::ops::RangeBounds<K>>(
+                &self,
+                range: R,
+            ) -> crate::Entries {
+                let (start, end) = $crate::table::bounds(&range);
+                crate::OrderedTable::range_between(self, start, end)
+            }
+
+            /// Removes all keys in the range: one small write, however many they are.
+            ///
+            /// # Errors
+            /// As [`Batch::commit`](crate::Batch::commit).
+            pub fn delete_range<K: AsRef<[u8]>, R: std::ops::RangeBounds<K>>(
+                &self,
+                range: R,
+            ) -> crate::Result<()> {
+                let (start, end) = $crate::table::bounds(&range);
+                crate::OrderedTable::delete_between(self, start, end)
+            }
+        }
+    };
+}
+
+pub(crate) use {closures, ordered_closures};
+
+closures!(dyn Table + '_);
+ordered_closures!(dyn OrderedTable + '_);
 
 /// A range's bounds as bytes.
 pub(crate) fn bounds<'a, K: AsRef<[u8]> + 'a>(

@@ -29,7 +29,7 @@ pub use handle::{Durability, Engine, OrderedTable, Side, Table};
 // Public only as the supertrait that seals `Table`.
 #[allow(unreachable_pub)]
 pub use handle::{Core, Sealed as SealedTable};
-pub(crate) use handle::{Host, bounds};
+pub(crate) use handle::{Host, bounds, closures, ordered_closures};
 pub(crate) use home::{Change, FileIds, Home, Job, Settled, Shop, Staged};
 pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;

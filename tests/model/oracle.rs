@@ -33,7 +33,7 @@ macro_rules! reads {
                 $all::get(self, key)
             }
             fn copy_of(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-                $all::get_with(self, key, <[u8]>::to_vec)
+                self.get_with(key, <[u8]>::to_vec)
             }
             fn values_of(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
                 $all::get_many(self, keys)

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 const MIXED: Content = Content { keys: ALL_KEYS, many: 200, value_max: 200 << 10 };
-const SMALL: Content = Content { keys: ALL_KEYS, many: 100, value_max: 300 };
+pub(crate) const SMALL: Content = Content { keys: ALL_KEYS, many: 100, value_max: 300 };
 const COUNTERS: Content = Content { keys: &[KeyKind::Counter], many: 3000, value_max: 600 };
 const SHARED: Content =
     Content { keys: &[KeyKind::Shared, KeyKind::Longest], many: 500, value_max: 2000 };

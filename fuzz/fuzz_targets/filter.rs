@@ -1,0 +1,4 @@
+//! Bloom filters.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tonearm::fuzzing::filter(data));

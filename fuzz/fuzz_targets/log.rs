@@ -1,0 +1,4 @@
+//! Logs with bytes changed.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tonearm::fuzzing::log(data));

@@ -1,0 +1,4 @@
+//! Manifests with bytes changed.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tonearm::fuzzing::manifest(data));
