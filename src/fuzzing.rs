@@ -162,11 +162,11 @@ fn write_run(folder: &MemFolder, kind: u8) -> RunMeta {
     };
     let mut writer = RunWriter::create(folder, 7, options).unwrap();
     if kind >> 3 & 1 == 1 {
-        writer.delete_range(Span::new("b", Some("key05")));
-        writer.delete_range(Span::new("key30", None::<&str>));
+        writer.delete_range(Span::new("b", Some("key005")));
+        writer.delete_range(Span::new("key030", None::<&str>));
     }
     for i in 0..u32::from(kind >> 4) * 12 {
-        let key = format!("key{i:02}{}", "x".repeat(i as usize % 7));
+        let key = format!("key{i:03}{}", "x".repeat(i as usize % 7));
         let value = vec![i as u8; if i % 17 == 3 { 900 } else { i as usize % 40 }];
         let kind = if i % 5 == 4 { Kind::Delete } else { Kind::Put };
         let value = if kind == Kind::Put { &value[..] } else { &[] };
@@ -193,7 +193,7 @@ fn read_run(run: &Arc<Run>) {
         let _ = cursor.value().is_ok();
         moved = cursor.prev();
     }
-    for key in keys.iter().map(Vec::as_slice).chain([&b""[..], b"key05", b"zzz"]) {
+    for key in keys.iter().map(Vec::as_slice).chain([&b""[..], b"key005", b"zzz"]) {
         let _ = cursor.seek(key);
         let _ = cursor.seek_before(key);
         let _ = run.get(key, key_hash(key), &mut |found| drop(found.to_value()));

@@ -224,9 +224,19 @@ impl Shared {
         } else {
             None
         };
+        let sealed = |table: &Arc<TableState>| -> usize {
+            table.view().sealed.iter().map(|sealed| sealed.memtable.bytes()).sum()
+        };
+        let waiting: usize = tables.values().map(sealed).sum();
+        let is_over = total + waiting > self.options.memory / 2;
         drop(tables);
+        let is_due = victim.is_some() || (is_over && waiting > 0);
         if let Some(table) = victim {
             self.seal(commit, &table, 0);
+        }
+        if is_due && self.options.threads == 0 {
+            // Nobody else absorbs what is full: the next writer does.
+            self.pace.set_pressure(1.0);
         }
     }
 }

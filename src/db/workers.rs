@@ -175,6 +175,7 @@ impl Shared {
     pub(super) fn work_off_pressure(&self) -> Result<()> {
         let shop = self.shop(Arc::new(|| Ok(())));
         while self.pace.pressure() >= 1.0 && (self.absorb_one()? | self.merge_one(false, &shop)?) {}
+        self.measure_pressure();
         self.bury();
         Ok(())
     }

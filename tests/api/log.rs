@@ -69,7 +69,9 @@ fn a_long_log_is_replayed_through_small_memtables() {
     let tables = ["a", "b", "c"].map(|name| db.lsm(name).unwrap());
     for key in 0..3000u32 {
         let mut batch = db.batch();
-        tables.iter().for_each(|table| drop(batch.insert(table, key.to_be_bytes(), [7; 60])));
+        for table in &tables {
+            batch.insert(table, key.to_be_bytes(), [7; 60]);
+        }
         batch.commit_default().unwrap();
     }
     drop((tables, db));

@@ -1,58 +1,11 @@
 //! Opening and closing: locks, readers beside a writer, databases in memory, one table alone.
 
 use super::{filled, kind, quiet};
-use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tonearm::{
     Db, Durability, Error, ErrorKind, Lsm, OrderedTable, Table,
     vfs::{Folder, mem::MemFolder},
 };
-
-/// Tells a child process which folder to open.
-const CHILD: &str = "TONEARM_TEST_CHILD";
-
-/// Run in a child process by the test below; does nothing otherwise.
-#[test]
-fn child() {
-    let Ok(path) = std::env::var(CHILD) else { return };
-    let text = match quiet().open(&path) {
-        Ok(_) => "opened".into(),
-        Err(error) => format!("{:?}", error.kind()),
-    };
-    let reader = Db::builder().open_read_only(&path).unwrap();
-    let found = reader.lsm("table").unwrap().get(b"k").unwrap();
-    println!("child: {text}, {found:?}");
-}
-
-fn run_child(path: &Path) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let args = ["--exact", "open::child", "--nocapture", "--test-threads=1"];
-    let output = command.args(args).env(CHILD, path).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text[text.find("child: ").unwrap()..].lines().next().unwrap().to_owned()
-}
-
-#[test]
-fn one_writer_at_a_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = quiet().open(dir.path()).unwrap();
-    let table = db.lsm("table").unwrap();
-    table.insert(b"k", b"v").unwrap();
-    assert_eq!(kind(Db::open(dir.path())), Some(ErrorKind::Locked));
-    assert_eq!(run_child(dir.path()), "child: Locked, Some(b\"v\")");
-    // Any handle keeps it open.
-    drop(db);
-    assert_eq!(kind(Db::open(dir.path())), Some(ErrorKind::Locked));
-    drop(table);
-    assert_eq!(run_child(dir.path()), "child: opened, Some(b\"v\")");
-    Db::open(dir.path()).unwrap();
-
-    let memory: Arc<dyn Folder> = Arc::new(MemFolder::default());
-    let db = quiet().open_in(memory.clone()).unwrap();
-    assert_eq!(kind(quiet().open_in(memory.clone())), Some(ErrorKind::Locked));
-    drop(db);
-    quiet().open_in(memory).unwrap();
-}
 
 fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());

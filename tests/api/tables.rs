@@ -104,7 +104,26 @@ fn deleting_a_range_is_one_small_write() {
     assert_eq!(table.iter().count(), 21);
     db.maintain().unwrap();
     assert_eq!(table.iter().count(), 21);
-    assert!(table.stats().file_bytes < 1 << 20, "{:?}", table.stats());
+}
+
+/// Files that a range delete covers as a whole are gone without being read.
+#[test]
+fn deleting_a_range_drops_whole_files() {
+    let db = quiet().memtable_bytes(64 << 10).open_in_memory().unwrap();
+    let table = db.lsm_with("table", &LsmOptions::new().file_bytes(64 << 10)).unwrap();
+    for key in 0..20_000u32 {
+        table.insert(&key.to_be_bytes(), &[7; 100]).unwrap();
+    }
+    table.flush().unwrap();
+    db.maintain().unwrap();
+    let before = table.stats();
+    table.delete_range(&10u32.to_be_bytes()[..]..&19_990u32.to_be_bytes()[..]).unwrap();
+    table.flush().unwrap();
+    db.maintain().unwrap();
+    let after = table.stats();
+    assert!(after.file_bytes < before.file_bytes / 5, "{before:?} {after:?}");
+    assert!(after.work.drops > 0 && after.work.bytes_read < before.file_bytes / 5, "{after:?}");
+    assert_eq!(table.iter().count(), 20);
 }
 
 #[test]
@@ -133,12 +152,12 @@ fn ingests_are_all_or_nothing() {
 /// Loading in order writes each byte once.
 #[test]
 fn statistics_make_sense() {
-    let builder = quiet().memory(4 << 20).memtable_bytes(64 << 10);
+    let builder = quiet().memory(16 << 20).memtable_bytes(1 << 20);
     let folder = MemFolder::default();
     let db = builder.open_in(Arc::new(folder)).unwrap();
-    let options = LsmOptions::new().file_bytes(64 << 10).base_bytes(256 << 10).merge_at(4);
+    let options = LsmOptions::new().file_bytes(1 << 20).base_bytes(4 << 20).merge_at(4);
     let table = db.lsm_with("table", &options).unwrap();
-    let entries = 20_000u32;
+    let entries = 100_000u32;
     for key in 0..entries {
         table.insert(&key.to_be_bytes(), &[7; 100]).unwrap();
     }
