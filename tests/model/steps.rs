@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use std::{ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Db, Durability, Entries, Error, ErrorKind, Lsm, OrderedTable, Side, Table,
+    Batch, Db, Durability, Entries, ErrorKind, Lsm, OrderedTable, Side, Table,
     vfs::{Folder, mem::MemFolder},
 };
 
