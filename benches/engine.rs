@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tonearm::{Builder, Db, Durability, Lsm, OrderedTable, Table};
+use tonearm::{Builder, Db, Durability, Lsm, Table};
 
 const VALUE: [u8; 100] = [0x5a; 100];
 

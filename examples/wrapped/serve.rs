@@ -9,7 +9,7 @@ use super::{
     store::Store,
 };
 use std::fmt::Write;
-use tonearm::{OrderedTable, Table, key};
+use tonearm::key;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CARD_LOOKUPS: u64 = 200_000;

@@ -16,7 +16,7 @@ use std::{
     sync::mpsc::sync_channel,
     thread,
 };
-use tonearm::{Batch, Db, Durability, Lsm, OrderedTable, Table, key};
+use tonearm::{Batch, Db, Durability, Lsm, Table, key};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Listens in one batch.
