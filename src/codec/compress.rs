@@ -16,6 +16,7 @@ pub enum Compression {
     Zstd,
 }
 
+#[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 3;
 
 impl Compression {
@@ -50,36 +51,34 @@ impl Compression {
 /// Compresses `input`; `None` if that is not smaller (or not available in this build), so the
 /// caller stores the bytes as they are.
 pub(crate) fn compress(how: Compression, input: &[u8]) -> Option<Vec<u8>> {
-    let output = match how {
-        Compression::None => return None,
+    let output: Option<Vec<u8>> = match how {
         #[cfg(feature = "lz4")]
-        Compression::Lz4 => lz4_flex::block::compress(input),
+        Compression::Lz4 => Some(lz4_flex::block::compress(input)),
         #[cfg(feature = "zstd")]
-        Compression::Zstd => zstd::bulk::compress(input, ZSTD_LEVEL).ok()?,
-        #[allow(unreachable_patterns)]
-        _ => return None,
+        Compression::Zstd => zstd::bulk::compress(input, ZSTD_LEVEL).ok(),
+        _ => None,
     };
-    (output.len() < input.len()).then_some(output)
+    output.filter(|output| output.len() < input.len())
 }
 
 /// Unpacks to exactly `len` bytes; `None` if `input` does not. Allocates `len` bytes, which the
 /// caller has bounded, whatever `input` claims.
 pub(crate) fn decompress(how: Compression, input: &[u8], len: usize) -> Option<Vec<u8>> {
     let mut output = vec![0; len];
-    let written = match how {
-        Compression::None => return (input.len() == len).then(|| input.to_vec()),
+    let written: Option<usize> = match how {
+        Compression::None => {
+            output.get_mut(..input.len())?.copy_from_slice(input);
+            Some(input.len())
+        }
         #[cfg(feature = "lz4")]
-        Compression::Lz4 => lz4_flex::block::decompress_into(input, &mut output).ok()?,
+        Compression::Lz4 => lz4_flex::block::decompress_into(input, &mut output).ok(),
         #[cfg(feature = "zstd")]
-        Compression::Zstd => zstd::bulk::decompress_to_buffer(input, &mut output).ok()?,
-        #[allow(unreachable_patterns)]
-        _ => return None,
+        Compression::Zstd => zstd::bulk::decompress_to_buffer(input, &mut output).ok(),
+        #[allow(unreachable_patterns)] // Reachable where a feature is off.
+        _ => None,
     };
-    (written == len).then_some(output)
+    (written == Some(len)).then_some(output)
 }
-
-// Without the feature the level is not used.
-const _: i32 = ZSTD_LEVEL;
 
 #[cfg(test)]
 mod tests {
