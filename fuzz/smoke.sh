@@ -15,7 +15,7 @@ run() {
   local target="$1" log="$logs/$1"
   mkdir -p "corpus/$target" "artifacts/$target"
   if "target/$host/release/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" \
-    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len=4096 -print_final_stats=1 \
+    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len=4096 -len_control=0 -print_final_stats=1 \
     >"$log" 2>&1; then
     echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions"
   else

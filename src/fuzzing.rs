@@ -89,7 +89,9 @@ pub fn filter(data: &[u8]) {
     let Some(([bits, probes], rest)) = data.split_first_chunk() else { return };
     let hashes: Vec<u64> = rest.chunks(5).map(key_hash).collect();
     for line in rest.chunks(LINE) {
-        hashes.iter().take(4).for_each(|hash| drop(line_may_contain(line, *hash, *probes)));
+        for hash in hashes.iter().take(4) {
+            let _ = line_may_contain(line, *hash, *probes);
+        }
     }
     let mut builder = FilterBuilder::new(*bits % 33);
     hashes.iter().for_each(|hash| builder.add(*hash));

@@ -5,7 +5,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use std::{collections::BTreeMap, sync::Arc};
 use tonearm::{
-    Builder, Db, Durability, Lsm, LsmOptions, OrderedTable, Table,
+    Builder, Db, Durability, Lsm, LsmOptions, Table,
     vfs::{
         Folder,
         sim::{Choice, SimDisk},

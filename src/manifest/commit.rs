@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// A manifest file that grew by more than this since its first record gives way to a new one.
 const ROLL_BYTES: u64 = 4 << 20;
 /// How much is allocated ahead, so that a commit changes no metadata of the file system.
-const AHEAD_BYTES: u64 = 64 << 10;
+const AHEAD_BYTES: u64 = if cfg!(fuzzing) { 4 << 10 } else { 64 << 10 };
 
 /// The manifest of a database that is open for writing. The caller holds the folder's lock.
 #[derive(Debug)]
