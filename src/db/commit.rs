@@ -14,7 +14,7 @@ use crate::{
     Error, ErrorKind, Result,
     codec::key_hash,
     log::{Position, payload_crc},
-    memtable::Memtable,
+    memtable::{Memtable, MemtableWriter},
     sorted::Kind,
     table::{Batch, Durability, Op, TableId, TableState, span_of},
 };
@@ -245,11 +245,8 @@ impl Commit {
     /// Inserts an operation for which there is room.
     #[inline]
     pub(super) fn insert(&mut self, table: TableId, op: Op<'_>, hash: u64, seq: u64) {
-        let Some(writer) = self.writers.get(table) else { return };
-        match op {
-            Op::Put { key, value } => writer.insert(key, hash, seq, Kind::Put, value),
-            Op::Delete { key } => writer.insert(key, hash, seq, Kind::Delete, &[]),
-            Op::DeleteRange { start, end } => writer.delete_range(span_of(start, end), seq),
+        if let Some(writer) = self.writers.get(table) {
+            apply(writer, op, hash, seq);
         }
     }
 
@@ -262,6 +259,16 @@ impl Commit {
                 Err(Error::new(ErrorKind::NotFound, message))
             }
         }
+    }
+}
+
+/// Inserts an operation into a memtable that has room for it.
+#[inline]
+pub(super) fn apply(writer: &mut MemtableWriter, op: Op<'_>, hash: u64, seq: u64) {
+    match op {
+        Op::Put { key, value } => writer.insert(key, hash, seq, Kind::Put, value),
+        Op::Delete { key } => writer.insert(key, hash, seq, Kind::Delete, &[]),
+        Op::DeleteRange { start, end } => writer.delete_range(span_of(start, end), seq),
     }
 }
 

@@ -15,6 +15,7 @@
 
 use super::{
     Builder, Db, catalogue,
+    commit::apply,
     pace::Pace,
     shared::{Commit, Shared, Tables, Writers, Writing, access, instance_id},
     signals::Signals,
@@ -354,7 +355,7 @@ fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u6
         each_unsettled(&settled, &record, &mut |table, seq, op| {
             let writer = writers.get_mut(&table);
             match writer.filter(|writer| writer.has_room(1, op.bytes())) {
-                Some(writer) => insert(writer, op, seq),
+                Some(writer) => apply(writer, op, op.hash(), seq),
                 None => full = true,
             }
             Ok(())
@@ -365,15 +366,6 @@ fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u6
         Ok(())
     })?;
     Ok(last)
-}
-
-fn insert(writer: &mut crate::memtable::MemtableWriter, op: Op<'_>, seq: u64) {
-    use crate::{sorted::Kind, table::span_of};
-    match op {
-        Op::Put { key, value } => writer.insert(key, op.hash(), seq, Kind::Put, value),
-        Op::Delete { key } => writer.insert(key, op.hash(), seq, Kind::Delete, &[]),
-        Op::DeleteRange { start, end } => writer.delete_range(span_of(start, end), seq),
-    }
 }
 
 /// Whether an error while reading can come from a writer that removed files meanwhile.
