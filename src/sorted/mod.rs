@@ -1,4 +1,13 @@
-//! Sorted bytes at rest: blocks, trees of blocks, runs, merges and filters.
+//! Sorted bytes at rest, written once and used by every home that keeps entries in key order.
+//!
+//! - a [`block`] holds entries so that they can be searched where they lie;
+//! - a [`tree`] of blocks is built bottom-up, searched, and walked with a cursor;
+//! - a [`run`] is a tree, a [`filter`] and a footer in one immutable file;
+//! - a [`merge`] walks several sources as one.
+//!
+//! All of them are a [`Cursor`]'s to walk. What is settled here has one version of each key and no
+//! sequence numbers, so that a scan pays nothing for versions; a delete is an entry, or a
+//! [`Span`] of keys that hides whatever is older than its source.
 
 mod block;
 mod cursor;

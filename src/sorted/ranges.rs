@@ -126,16 +126,7 @@ impl RangeSet {
             }
             return;
         }
-        let mut both: Vec<&Span> = self.spans().iter().chain(other.spans()).collect();
-        both.sort_by(|a, b| a.start.cmp(&b.start));
-        let mut spans: Vec<Span> = Vec::with_capacity(both.len());
-        for span in both {
-            match spans.last_mut() {
-                Some(last) if last.joins(span) => *last = last.join(span),
-                _ => spans.push(span.clone()),
-            }
-        }
-        self.0 = Some(spans.into());
+        *self = self.spans().iter().chain(other.spans()).cloned().collect();
     }
 
     /// What of the set lies in `within`.
@@ -145,10 +136,18 @@ impl RangeSet {
 }
 
 impl FromIterator<Span> for RangeSet {
+    /// Any spans, in any order; linear if they are sorted.
     fn from_iter<I: IntoIterator<Item = Span>>(spans: I) -> Self {
-        let mut set = RangeSet::default();
-        spans.into_iter().for_each(|span| set.add(span));
-        set
+        let mut all: Vec<Span> = spans.into_iter().filter(|span| !span.is_empty()).collect();
+        all.sort_by(|a, b| a.start.cmp(&b.start));
+        let mut joined: Vec<Span> = Vec::with_capacity(all.len());
+        for span in all {
+            match joined.last_mut() {
+                Some(last) if last.joins(&span) => *last = last.join(&span),
+                _ => joined.push(span),
+            }
+        }
+        Self((!joined.is_empty()).then(|| joined.into()))
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct LevelCursor {
 impl LevelCursor {
     /// Over `runs`, whose spans are disjoint and ascend. Looks at every run for range deletes.
     pub(crate) fn new(runs: Arc<[Arc<Run>]>) -> Self {
-        let mut range_deletes = RangeSet::default();
-        runs.iter().for_each(|run| range_deletes.add_all(run.range_deletes()));
+        let spans = runs.iter().flat_map(|run| run.range_deletes().spans());
+        let range_deletes = spans.cloned().collect();
         Self::with_range_deletes(runs, range_deletes)
     }
 

@@ -599,3 +599,27 @@ fn scans_of_files_read_ahead_past_the_cache() {
         assert!(cache.stats().hits > before.hits);
     }
 }
+
+#[test]
+fn threads_share_a_run() {
+    let model: Model =
+        (0..3000u32).map(|n| (n.to_be_bytes().to_vec(), Some(vec![n as u8; 50]))).collect();
+    for compression in [Compression::None, Compression::Lz4] {
+        for how in ALL {
+            let folder = MemFolder::default();
+            let meta = write(&folder, &model, &[], options(512, compression));
+            let run = Run::open(&folder, meta, &how.access()).unwrap();
+            std::thread::scope(|scope| {
+                for thread in 0..4u32 {
+                    let (run, model) = (&run, &model);
+                    scope.spawn(move || {
+                        for n in (0..3000u32).map(|n| (n * 7 + thread * 750) % 3000) {
+                            let value = get(run, &n.to_be_bytes()).unwrap().unwrap().unwrap();
+                            assert_eq!(Some(value.to_vec()), model[n.to_be_bytes().as_slice()]);
+                        }
+                    });
+                }
+            });
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct RunWriter {
     tree: TreeBuilder,
     blocks: Blocks,
     filter: Option<FilterBuilder>,
-    range_deletes: RangeSet,
+    range_deletes: Vec<Span>,
     first: Bytes,
     entries: u64,
     deletes: u64,
@@ -61,7 +61,7 @@ impl RunWriter {
             tree: TreeBuilder::new(block_bytes, options.compression == Compression::None),
             blocks: Blocks { output, options, plain: Vec::new() },
             filter: (options.filter_bits > 0).then(|| FilterBuilder::new(options.filter_bits)),
-            range_deletes: RangeSet::default(),
+            range_deletes: Vec::new(),
             first: Bytes::new(),
             entries: 0,
             deletes: 0,
@@ -109,7 +109,7 @@ impl RunWriter {
 
     /// Adds a range delete, which hides what is older than this run, not its own entries.
     pub(crate) fn delete_range(&mut self, span: Span) {
-        self.range_deletes.add(span);
+        self.range_deletes.push(span);
     }
 
     /// How long the file is by now, not counting what waits in memory.
@@ -120,7 +120,8 @@ impl RunWriter {
     /// Writes the rest and syncs the file. The caller syncs the folder.
     pub(crate) fn finish(self) -> Result<RunMeta> {
         let last = self.tree.last_key().map(Bytes::copy_from_slice).unwrap_or_default();
-        let Self { tree, mut blocks, filter, range_deletes, .. } = self;
+        let Self { tree, mut blocks, filter, .. } = self;
+        let range_deletes: RangeSet = self.range_deletes.into_iter().collect();
         let mut meta = RunMeta {
             file: blocks.output.id(),
             bytes: 0,
