@@ -1,6 +1,6 @@
 //! Runs: immutable sorted files, made once and only read until nobody needs them.
 //!
-//! A run is a tree of blocks, a filter in front of it and a footer behind (the [format](mod@format) has the
+//! A run is a tree of blocks, a filter in front of it and a footer behind (`format` has the
 //! picture). It is read in one of two ways. *Mapped*, a look-up takes no lock, allocates nothing
 //! and counts no references: each block is checked before its first use, which a bitmap remembers.
 //! *Cached*, branch blocks stay with the run once read, leaves and filter pages go through the

@@ -418,7 +418,8 @@ proptest! {
 
     #[test]
     fn hostile_runs_do_no_harm(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, any::<u8>()), 1..8),
+        edits in
+            prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, any::<u8>()), 1..8),
         footer_edit in prop::option::of((8usize..120, any::<u8>())),
         how in 0usize..3,
     ) {
