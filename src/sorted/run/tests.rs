@@ -429,7 +429,8 @@ proptest! {
         let folder = MemFolder::default();
         let meta = write(&folder, &model, &[], options(256, Compression::None));
         let mut bytes = bytes_of(&folder);
-        let footer = Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..], meta.bytes - 128).unwrap();
+        let end = &bytes[bytes.len() - FOOTER_BYTES..];
+        let footer = Footer::decode(end, meta.bytes - 128).unwrap();
         let blocks = footer.branches_end as usize / 256;
         for (block, at, byte) in edits {
             // Headers and branches are where damage leads elsewhere.
