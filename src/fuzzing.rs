@@ -151,7 +151,7 @@ pub fn run(data: &[u8]) {
         _ => RunAccess::Cached(cache),
     };
     if let Ok(run) = Run::open(&folder, meta, &access) {
-        read_run(&run);
+        read_run(&run, way & 1 == 1);
     }
     blind(false);
 }
@@ -177,13 +177,16 @@ fn write_run(folder: &MemFolder, kind: u8) -> RunMeta {
     writer.finish().unwrap()
 }
 
-fn read_run(run: &Arc<Run>) {
+/// Reads all of a run. One whose checksums were made to fit may have its keys out of order from
+/// block to block, which [`Run::verify`] finds and reading does not; it must do no other harm.
+fn read_run(run: &Arc<Run>, is_forged: bool) {
     let mut keys = Vec::new();
     let mut cursor = run.cursor();
     let mut moved = cursor.seek_first();
     while moved.is_ok() && cursor.valid() && keys.len() < 10_000 {
         let key = cursor.key().to_vec();
-        assert!(keys.last().is_none_or(|last| *last < key), "a run goes backwards");
+        let ascends = keys.last().is_none_or(|last| *last < key);
+        assert!(ascends || is_forged, "a run goes backwards");
         keys.push(key);
         let _ = (cursor.kind(), cursor.value().is_ok(), cursor.pinned_value().is_ok());
         moved = cursor.next();
