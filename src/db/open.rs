@@ -247,8 +247,10 @@ fn each_unsettled(
     visit: &mut dyn FnMut(TableId, u64, Op<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut seq = record.first_seq;
+    let end = record.first_seq.saturating_add(u64::from(record.count));
     for op in read_ops(record.payload) {
-        let Some((table, op)) = op else {
+        // More operations than the record numbers would take the numbers of the next one.
+        let Some((table, op)) = op.filter(|_| seq < end) else {
             let message = format!("the record of operation {seq} does not decode");
             return Err(Error::corrupt("log", 0, message));
         };

@@ -198,6 +198,10 @@ impl Chain<'_> {
             match head.is_mark() {
                 true if at == LINK_AT => {}
                 true => return Ok(End::Closed),
+                false if head.first_seq <= found.last_seq => {
+                    let what = "the record's operations are not numbered after those before it";
+                    return Err(Error::corrupt(&segment_name(segment.id), at, what));
+                }
                 false => {
                     visit(Record { first_seq: head.first_seq, count: head.count, payload })?;
                     found.records += 1;
