@@ -39,6 +39,8 @@ use std::{
 
 /// The size of a new database's first log segment.
 const FIRST_SEGMENT: u64 = 1 << 20;
+/// No database gets to this many operations: a number beyond it was never given out.
+const SEQ_MAX: u64 = 1 << 56;
 /// How often a reader starts over because a writer changed files under it.
 const READER_TRIES: usize = 20;
 
@@ -203,6 +205,9 @@ fn rehome(
         appender.append(record.first_seq, record.count, payload_crc(&parts), &parts)?;
         Ok(())
     })?;
+    if last >= SEQ_MAX {
+        return Err(Error::corrupt("manifest", 0, "its sequence numbers are past all bounds"));
+    }
     log.sync_to(appender.end())?;
     manifest.commit(&[Edit::SetLogStart(first), Edit::SetLastSeq(last)])?;
     Ok((log, appender, last))
@@ -248,6 +253,9 @@ fn each_unsettled(
 ) -> Result<()> {
     let mut seq = record.first_seq;
     let end = record.first_seq.saturating_add(u64::from(record.count));
+    if end >= SEQ_MAX {
+        return Err(Error::corrupt("log", 0, "its sequence numbers are past all bounds"));
+    }
     for op in read_ops(record.payload) {
         // More operations than the record numbers would take the numbers of the next one.
         let Some((table, op)) = op.filter(|_| seq < end) else {
