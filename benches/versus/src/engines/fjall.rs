@@ -1,0 +1,109 @@
+//! Fjall, with its defaults but for the memory and the threads; its `lz4` feature is off.
+
+use crate::{
+    data::{Key, Pairs},
+    engine::{self, Engine, Result, Setup},
+};
+use fjall::{
+    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+    config::CompressionPolicy,
+};
+use std::{path::Path, thread, time::Duration};
+
+pub struct Fjall {
+    db: Database,
+    table: Keyspace,
+}
+
+impl Engine for Fjall {
+    type Reader<'a> = Reader<'a>;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Self> {
+        let cache = setup.memory.saturating_sub(2 * setup.write_buffer());
+        let db = Database::builder(dir).cache_size(cache as u64).worker_threads(2).open()?;
+        let options =
+            KeyspaceCreateOptions::default()
+                .data_block_compression_policy(CompressionPolicy::disabled())
+                .max_memtable_size(setup.write_buffer() as u64)
+                .with_kv_separation(setup.big_values.then(|| {
+                    KvSeparationOptions::default().compression(fjall::CompressionType::None)
+                }));
+        let table = db.keyspace("main", || options)?;
+        Ok(Self { db, table })
+    }
+
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
+        Ok(self.table.insert(*key, value)?)
+    }
+
+    fn put_durable(&self, key: &Key, value: &[u8]) -> Result<()> {
+        self.table.insert(*key, value)?;
+        Ok(self.db.persist(PersistMode::SyncData)?)
+    }
+
+    fn put_batch(&self, pairs: &Pairs) -> Result<()> {
+        let mut batch = self.db.batch();
+        pairs.iter().for_each(|(key, value)| batch.insert(&self.table, *key, value));
+        Ok(batch.commit()?)
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        Ok(self.table.remove(*key)?)
+    }
+
+    fn reader(&self) -> Result<Reader<'_>> {
+        Ok(Reader(&self.table))
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.table.rotate_memtable_and_wait()?;
+        // Nothing says that no compaction will follow: a tenth of a second without one does.
+        let mut quiet = 0;
+        let mut done = self.db.compactions_completed();
+        while quiet < 10 {
+            thread::sleep(Duration::from_millis(10));
+            let now = self.db.compactions_completed();
+            let idle = self.db.outstanding_flushes() == 0 && self.db.active_compactions() == 0;
+            quiet = if idle && now == done { quiet + 1 } else { 0 };
+            done = now;
+        }
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.settle()?;
+        self.table.major_compact()?;
+        self.settle()
+    }
+}
+
+pub struct Reader<'a>(&'a Keyspace);
+
+impl engine::Reader for Reader<'_> {
+    fn get(&mut self, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
+        if let Some(value) = self.0.get(key)? {
+            found(&value);
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, from: &[u8], limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        visit(self.0.range(from..), limit, each)
+    }
+
+    fn scan_back(&mut self, limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        visit(self.0.iter().rev(), limit, each)
+    }
+}
+
+fn visit(
+    entries: impl Iterator<Item = Guard>,
+    limit: usize,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> Result<()> {
+    for entry in entries.take(limit) {
+        let (key, value) = entry.into_inner()?;
+        each(&key, &value);
+    }
+    Ok(())
+}
