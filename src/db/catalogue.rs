@@ -9,7 +9,7 @@ use crate::{
     codec::Reader,
     lsm::{Lsm, LsmHome, LsmOptions},
     manifest::{Edit, FileRecord, TABLE_NAME_MAX, TableRecord},
-    memtable::Memtable,
+    memtable::{Memory, Memtable},
     sorted::{Run, RunAccess, RunMeta},
     table::{Core, Engine, Home, TableState},
     vfs::Folder,
@@ -85,7 +85,8 @@ impl Shared {
             manifest.commit(&[Edit::CreateTable { id, name, engine, options }])?;
             id
         };
-        let (active, writer) = Memtable::new(self.options.memtable_capacity());
+        let memory = Memory::New(self.pool.clone());
+        let (active, writer) = Memtable::new(self.options.memtable_capacity(), memory);
         let (views, visible) = (self.views.clone(), self.visible.clone());
         let table = TableState::new(id, engine, name, home, active, views, visible);
         let table = Arc::new(table);

@@ -14,9 +14,9 @@ use crate::{
     Error, ErrorKind, Result,
     codec::key_hash,
     log::{Position, payload_crc},
-    memtable::{Memtable, MemtableWriter},
+    memtable::{Memory, Memtable, MemtableWriter},
     sorted::Kind,
-    table::{Batch, Durability, Op, TableId, TableState, span_of},
+    table::{Batch, Durability, Op, SHORT_MAX, TableId, TableState, span_of},
 };
 use parking_lot::MutexGuard;
 use std::{
@@ -26,6 +26,8 @@ use std::{
 
 /// Full memtables a table may have before its writers wait.
 const SEALED_MAX: usize = 2;
+/// How many operations of a batch wait for memory at a time.
+const AHEAD: usize = 8;
 /// How long a writer sleeps at most before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -46,15 +48,20 @@ impl Shared {
     ) -> Result<()> {
         let writing = self.writing()?;
         op.check()?;
-        let head = op.head(table.id());
-        let parts = op.log_parts(&head);
-        let crc = payload_crc(&parts);
         let hash = op.hash();
+        // All that comes before the insert hides how long the memory takes.
+        table.view().active.prefetch(hash);
+        let head = op.head(table.id());
+        let mut buffer = [0; SHORT_MAX];
+        let parts = op.log_parts(&head);
+        let whole = op.short(&head, &mut buffer).map(|whole| [whole]);
+        let parts = whole.as_ref().map_or(&parts[..], |whole| &whole[..]);
+        let (crc, payload) = (payload_crc(parts), parts.iter().map(|part| part.len()).sum());
         self.keep_pace(op.bytes())?;
         let need = Need { table, entries: 1, bytes: op.bytes() };
-        let mut commit = self.lock_with_room(writing, &[need])?;
+        let mut commit = self.lock_with_room(writing, &[need], payload)?;
         let seq = commit.seq + 1;
-        let end = commit.appender.append(seq, 1, crc, &parts)?;
+        let end = commit.appender.append(seq, 1, crc, parts)?;
         commit.insert(table.id(), op, hash, seq);
         self.publish_writes(commit, seq, op.bytes());
         self.make_durable(writing, end, durability)
@@ -68,12 +75,19 @@ impl Shared {
         let parts = [batch.payload()];
         let crc = payload_crc(&parts);
         self.keep_pace(bytes)?;
-        let mut commit = self.lock_with_room(writing, &needs)?;
+        let mut commit = self.lock_with_room(writing, &needs, batch.payload().len())?;
         let first = commit.seq + 1;
         let end = commit.appender.append(first, batch.len() as u32, crc, &parts)?;
         let mut seq = commit.seq;
+        let mut ahead = batch.hashes();
+        for (table, hash) in ahead.by_ref().take(AHEAD) {
+            commit.prefetch(table, hash);
+        }
         for (table, hash, op) in batch.ops() {
             seq += 1;
+            if let Some((table, hash)) = ahead.next() {
+                commit.prefetch(table, hash);
+            }
             if let Some(table) = batch.tables().get(table) {
                 commit.insert(table.id(), op, hash, seq);
             }
@@ -139,16 +153,21 @@ impl Shared {
         Ok(())
     }
 
-    /// The commit lock, once every memtable has room for what is needed of it.
+    /// The commit lock, once every memtable has room for what is needed of it. The log record will
+    /// have `payload` bytes.
     fn lock_with_room<'a>(
         &self,
         writing: &'a Writing,
         needs: &[Need<'_>],
+        payload: usize,
     ) -> Result<MutexGuard<'a, Commit>> {
         loop {
             let mut commit = writing.commit.lock();
             if let Some(error) = writing.log.poisoned() {
                 return Err(error);
+            }
+            if !commit.appender.has_room(payload) {
+                self.seal_with_segment(&mut commit);
             }
             let mut short = None;
             for need in needs {
@@ -168,11 +187,31 @@ impl Shared {
         }
     }
 
+    /// The log is about to go on to its next segment: memtables that are more than half full end
+    /// with this one. So when they are absorbed, full segments are synced and soon not needed, and
+    /// the one being written is left in peace.
+    #[cold]
+    fn seal_with_segment(&self, commit: &mut Commit) {
+        let half = self.options.memtable_capacity() / 2;
+        let is_due = |table: &Arc<TableState>| {
+            let view = table.view();
+            view.active.bytes() > half && view.sealed.len() < SEALED_MAX
+        };
+        let due: Vec<_> = self.tables.read().values().filter(|t| is_due(t)).cloned().collect();
+        due.iter().for_each(|table| self.seal(commit, table, 0));
+    }
+
     /// Puts a fresh memtable with room for at least `least` bytes in the place of the active one.
     pub(super) fn seal(&self, commit: &mut Commit, table: &Arc<TableState>, least: usize) {
         let capacity = self.options.memtable_capacity().max(least);
-        let (fresh, writer) = Memtable::new(capacity);
-        if table.view().active.is_empty() {
+        let active = table.view().active.clone();
+        // A table that filled this one will fill the next.
+        let memory = match active.bytes() > capacity / 2 {
+            true => Memory::Pooled(self.pool.clone()),
+            false => Memory::New(self.pool.clone()),
+        };
+        let (fresh, writer) = Memtable::new(capacity, memory);
+        if active.is_empty() {
             // Nothing to seal: it was only too small for a large batch.
             table.replace_active(fresh);
         } else {
@@ -247,6 +286,14 @@ impl Commit {
     pub(super) fn insert(&mut self, table: TableId, op: Op<'_>, hash: u64, seq: u64) {
         if let Some(writer) = self.writers.get(table) {
             apply(writer, op, hash, seq);
+        }
+    }
+
+    /// Asks for the memory that [`Self::insert`] will look at first.
+    #[inline]
+    fn prefetch(&mut self, table: TableId, hash: u64) {
+        if let Some(writer) = self.writers.get(table) {
+            writer.prefetch(hash);
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     cache::BlockCache,
     log::{Appender, Log, LogOptions, Record, payload_crc, replay, segment_name},
     manifest::{Edit, Manifest, State},
-    memtable::Memtable,
+    memtable::{Memory, Memtable},
     sorted::{FileId, Graveyard, RunAccess},
     table::{FileIds, Op, TableId, TableState, Visible, read_ops},
     vfs::Folder,
@@ -112,7 +112,7 @@ impl Parts {
         let mut tables = Tables::new();
         for record in state.tables.values() {
             let (engine, home) = catalogue::open_home(&**folder, record, &access)?;
-            let (active, _) = Memtable::new(options.memtable_capacity());
+            let (active, _) = Memtable::new(options.memtable_capacity(), Memory::Own);
             let (views, visible) = (views.clone(), visible.clone());
             let name = record.name.as_str();
             let table = TableState::new(record.id, engine, name, home, active, views, visible);
@@ -140,6 +140,7 @@ impl Parts {
             cache: self.cache,
             signals: Signals::default(),
             pace: Pace::default(),
+            pool: Arc::default(),
             closing: AtomicBool::new(false),
             catalogue: Mutex::new(()),
             writing,
@@ -279,7 +280,8 @@ impl Shared {
     fn replay_into_memtables(self: &Arc<Self>, state: &State, last_seq: u64) -> Result<u64> {
         let writing = self.writing()?;
         for table in self.table_list() {
-            let (active, writer) = Memtable::new(self.options.memtable_capacity());
+            let memory = Memory::New(self.pool.clone());
+            let (active, writer) = Memtable::new(self.options.memtable_capacity(), memory);
             table.replace_active(active);
             writing.commit.lock().writers.set(table.id(), writer);
         }
@@ -353,7 +355,7 @@ fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u6
         let capacity = Memtable::capacity_for(entries, bytes).ok_or_else(|| {
             Error::new(ErrorKind::Limit, "the log holds too much for one memtable: open to write")
         })?;
-        let (active, writer) = Memtable::new(capacity);
+        let (active, writer) = Memtable::new(capacity, Memory::Own);
         table.replace_active(active);
         writers.insert(id, writer);
     }

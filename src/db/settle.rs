@@ -61,7 +61,7 @@ impl Shared {
         let change = table.home().absorb(&mut input, &shop)?;
         let log_end = newest.log_end;
         let absorbed = Absorbed { upto: Some(newest.upto), sealed: sealed.clone() };
-        self.secure(&change, |_| writing.log.sync_to(log_end))?;
+        self.secure(&change, |_| writing.log.sync_at_leisure(log_end))?;
         self.publish(table, change, &absorbed)?;
         self.pace.absorbed(bytes, start.elapsed());
         Ok(true)

@@ -6,7 +6,7 @@ use crate::{
     cache::BlockCache,
     log::{Appender, Log},
     manifest::Manifest,
-    memtable::MemtableWriter,
+    memtable::{MemtableWriter, Pool},
     sorted::{Graveyard, RunAccess},
     table::{FileIds, Shop, TableId, TableState, Visible},
     vfs::{Folder, Lock},
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) cache: Arc<BlockCache>,
     pub(super) signals: Signals,
     pub(super) pace: Pace,
+    /// Memory of memtables that were absorbed, for the next.
+    pub(super) pool: Arc<Pool>,
     /// Set when the last handle is gone: background work stops at its next breath.
     pub(super) closing: AtomicBool,
     /// Held while tables are created, renamed and dropped.

@@ -71,6 +71,9 @@ fn work(shared: &Arc<Shared>, number: usize) {
         match result {
             Ok(true) => shared.signals.succeeded(),
             Ok(false) => {
+                if idle {
+                    shared.pool.clear();
+                }
                 if shared.signals.wait_for_work(seen, SLEEP_MAX) {
                     busy_at = Instant::now();
                 }
@@ -198,6 +201,7 @@ impl Shared {
             report(progress);
         }
         self.bury();
+        self.pool.clear();
         Ok(())
     }
 }

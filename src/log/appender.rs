@@ -109,6 +109,12 @@ impl Appender {
         self.log.sync_to(self.end())
     }
 
+    /// Whether a record with `payload` bytes still goes into this segment.
+    #[inline]
+    pub(crate) fn has_room(&self, payload: usize) -> bool {
+        self.at + record_bytes(payload as u64) + MARK_BYTES <= self.segment.bytes
+    }
+
     /// Goes on to the next segment unless `record` bytes, and a closing mark after them, fit.
     /// (Twice, if the segment that was made ahead is too small for this record.)
     fn make_room(&mut self, record: u64) -> Result<()> {

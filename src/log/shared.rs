@@ -76,7 +76,7 @@ struct Ahead {
     ready: Option<Segment>,
     /// The mapping of a full segment: unmapping takes long, so the writer leaves it to whoever
     /// makes the next segment.
-    unmap: Option<Box<dyn MapMut>>,
+    unmap: Option<(SegmentId, Box<dyn MapMut>)>,
 }
 
 #[derive(Debug)]
@@ -130,6 +130,24 @@ impl Log {
     /// Rides the sync under way or drives the next one. Hold no lock that appending needs.
     pub(crate) fn sync_to(&self, upto: Position) -> Result<()> {
         self.train.sync_to(upto)
+    }
+
+    /// [`Log::sync_to`] for who has time: it leaves the segment being written alone if it can.
+    ///
+    /// Syncing pages that are mapped for writing interrupts the writer once for each of them; so
+    /// a full segment is unmapped first, and it pays to ask for no more than full ones.
+    pub(crate) fn sync_at_leisure(&self, upto: Position) -> Result<()> {
+        if upto > self.synced() {
+            self.unmap_full(upto.segment());
+        }
+        self.train.sync_only_to(upto)
+    }
+
+    fn unmap_full(&self, upto: SegmentId) {
+        let mut ahead = self.ahead.lock();
+        let full = ahead.unmap.take_if(|(id, _)| *id <= upto);
+        drop(ahead);
+        drop(full);
     }
 
     /// Up to where the log is durable.
@@ -238,12 +256,13 @@ impl Log {
     /// The writer has gone on from `full` to `next`.
     pub(super) fn seal(&self, full: Sealed, map: Option<Box<dyn MapMut>>, next: &Segment) {
         self.train.add(next.id, Arc::clone(&next.file));
+        let id = full.id;
         {
             let mut in_use = self.in_use.lock();
             in_use.sealed.push_back(full);
             in_use.active = next.id;
         }
-        self.ahead.lock().unmap = map;
+        self.ahead.lock().unmap = map.map(|map| (id, map));
         self.spare_from.store(spare_from(next).raw(), Ordering::Relaxed);
     }
 

@@ -60,8 +60,9 @@ impl<F: Clone> Station<F> {
         Self { synced, under_way: false, unsynced: VecDeque::new(), failed: None }
     }
 
-    /// `appended` was read after this state was locked, so that the segments up to it are known.
-    fn board(&mut self, upto: Position, appended: Position) -> Board<F> {
+    /// Asks for all up to `upto` to be durable; who has to drive goes on to `reach`, which was
+    /// appended before this state was locked, so that the segments up to it are known.
+    fn board(&mut self, upto: Position, reach: Position) -> Board<F> {
         if upto <= self.synced {
             return Board::Covered;
         }
@@ -72,9 +73,9 @@ impl<F: Clone> Station<F> {
             return Board::Wait;
         }
         self.under_way = true;
-        let upto_target = self.unsynced.iter().take_while(|(id, _)| *id <= appended.segment());
-        let files = upto_target.cloned().collect();
-        Board::Drive(Trip { target: appended, files })
+        let within_reach = self.unsynced.iter().take_while(|(id, _)| *id <= reach.segment());
+        let files = within_reach.cloned().collect();
+        Board::Drive(Trip { target: reach, files })
     }
 
     /// The sync under way has ended. What it made durable counts even if a write failed since.
@@ -156,6 +157,18 @@ impl Train {
 
     /// Returns when all up to `upto` is durable. Which must have been appended.
     pub(super) fn sync_to(&self, upto: Position) -> Result<()> {
+        self.sync(upto, |appended| appended)
+    }
+
+    /// [`Self::sync_to`] that leaves alone the segment being written, if `upto` is in one before.
+    pub(super) fn sync_only_to(&self, upto: Position) -> Result<()> {
+        self.sync(upto, |appended| match upto.segment() < appended.segment() {
+            true => upto,
+            false => appended,
+        })
+    }
+
+    fn sync(&self, upto: Position, reach: impl Fn(Position) -> Position) -> Result<()> {
         debug_assert!(upto <= self.appended());
         if upto <= self.synced() {
             self.rides.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +178,7 @@ impl Train {
         let mut station = self.station.lock();
         loop {
             let appended = self.appended();
-            match station.board(upto.min(appended), appended) {
+            match station.board(upto.min(appended), reach(appended)) {
                 Board::Covered => break,
                 Board::Failed(error) => return Err(error),
                 Board::Wait => self.arrived.wait(&mut station),

@@ -24,7 +24,10 @@
 //! after one), so whoever has a reference sees the record's bytes.
 #![allow(unsafe_code)]
 
-use super::memory::{Region, SMALL_PAGES, Zeroed, prefetch};
+use super::{
+    memory::{SMALL_PAGES, Zeroed, prefetch},
+    pool::Lease,
+};
 use crate::sorted::Kind;
 use std::{
     num::NonZeroU32,
@@ -102,7 +105,7 @@ impl Slot {
 
 /// The readers' half.
 pub(super) struct Arena {
-    region: Region,
+    lease: Lease,
     /// Below this all records are whole.
     used: AtomicU32,
     /// The sequence number of the last of them.
@@ -119,7 +122,7 @@ pub(super) struct Appender {
 
 impl Arena {
     pub(super) fn len(&self) -> usize {
-        self.region.len()
+        self.lease.region().len()
     }
 
     /// The end of what has been published. Walk up to it.
@@ -135,10 +138,10 @@ impl Arena {
 
     #[inline(always)]
     fn at(&self, offset: usize) -> *mut u8 {
-        debug_assert!(offset < self.region.len());
+        debug_assert!(offset < self.lease.region().len());
         // SAFETY: offsets come from references, which name records inside the region. A wrong one
         // trips the assertion above in every test.
-        unsafe { self.region.start().as_ptr().add(offset) }
+        unsafe { self.lease.region().start().as_ptr().add(offset) }
     }
 
     /// The word that links versions: a node's `newest`, a version's `prev`.
@@ -210,7 +213,7 @@ impl Arena {
     /// Asks for the start of a node's record: its key and, if that is short, its value.
     #[inline(always)]
     pub(super) fn prefetch(&self, node: Node) {
-        let start = self.region.start().as_ptr().cast_const();
+        let start = self.lease.region().start().as_ptr().cast_const();
         let at = node.0.get() as usize;
         prefetch(start.wrapping_add(at));
         prefetch(start.wrapping_add(at + 64));
@@ -220,7 +223,7 @@ impl Arena {
     /// Asks for a node's key, or the first bytes of a long one.
     #[inline(always)]
     pub(super) fn prefetch_key(&self, node: Node) {
-        let start = self.region.start().as_ptr().cast_const();
+        let start = self.lease.region().start().as_ptr().cast_const();
         let at = node.0.get() as usize;
         prefetch(start.wrapping_add(at));
         prefetch(start.wrapping_add(at + NODE_HEAD + 31));
@@ -228,9 +231,9 @@ impl Arena {
 
     /// Where `bytes` lie, if inside the arena.
     pub(super) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
-        let start = self.region.start().as_ptr() as usize;
+        let start = self.lease.region().start().as_ptr() as usize;
         let offset = (bytes.as_ptr() as usize).checked_sub(start)?;
-        (offset.checked_add(bytes.len())? <= self.region.len()).then_some(offset)
+        (offset.checked_add(bytes.len())? <= self.lease.region().len()).then_some(offset)
     }
 
     /// Visits the nodes between two ends of published records, in the order of arrival.
@@ -262,10 +265,11 @@ fn record_end(version: NonZeroU32, value_len: usize) -> u32 {
 }
 
 impl Appender {
-    /// The writer of a new arena of `len` bytes, at most [`ARENA_MAX`].
-    pub(super) fn new(len: usize) -> Self {
-        let region = Region::zeroed(len.clamp(ARENA_OVERHEAD, ARENA_MAX));
-        let arena = Arena { region, used: AtomicU32::new(FIRST), last_seq: AtomicU64::new(0) };
+    /// The writer of a new arena in memory of at least [`ARENA_OVERHEAD`] bytes, whatever they
+    /// hold, and at most [`ARENA_MAX`].
+    pub(super) fn new(lease: Lease) -> Self {
+        debug_assert!((ARENA_OVERHEAD..=ARENA_MAX).contains(&lease.region().len()));
+        let arena = Arena { lease, used: AtomicU32::new(FIRST), last_seq: AtomicU64::new(0) };
         Self { arena: Arc::new(arena), position: FIRST as usize, huge: false }
     }
 
@@ -337,7 +341,7 @@ impl Appender {
         self.position = end;
         if end > SMALL_PAGES && !self.huge {
             self.huge = true;
-            self.arena.region.advise_huge(SMALL_PAGES);
+            self.arena.lease.region().advise_huge(SMALL_PAGES);
         }
         // `FIRST` is not 0, so no position is.
         NonZeroU32::new(start as u32).unwrap_or(NonZeroU32::MIN)
@@ -374,7 +378,7 @@ mod tests {
 
     #[test]
     fn records_read_back() {
-        let mut appender = Appender::new(1 << 20);
+        let mut appender = Appender::new(Lease::fresh(1 << 20, None));
         let arena = appender.arena().clone();
         let mut nodes = Vec::new();
         for i in 0..40_u8 {
@@ -406,7 +410,7 @@ mod tests {
 
     #[test]
     fn walks_may_stop_and_go_on_at_any_published_end() {
-        let mut appender = Appender::new(1 << 16);
+        let mut appender = Appender::new(Lease::fresh(1 << 16, None));
         let arena = appender.arena().clone();
         let (mut from, mut walked) = (0, Vec::new());
         for seq in 1..=100_u64 {

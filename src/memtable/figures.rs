@@ -87,7 +87,7 @@ fn round(pattern: &Pattern, keys: &Keys) -> Round {
     let mut round = Round(Vec::new(), Instant::now());
     let distinct = keys.iter().len() as u64;
     let count = distinct * pattern.versions;
-    let (memtable, mut writer) = Memtable::new(2 * BYTES);
+    let (memtable, mut writer) = Memtable::new(2 * BYTES, Memory::Own);
     let value = vec![7; pattern.value];
     round.time("put", count, || {
         let rounds = (0..pattern.versions).flat_map(|_| keys.iter());

@@ -167,11 +167,15 @@ fn put(table: &[Slot], tag: u32, node: Node) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{codec::key_hash, memtable::arena::Appender, sorted::Kind};
+    use crate::{
+        codec::key_hash,
+        memtable::{arena::Appender, pool::Lease},
+        sorted::Kind,
+    };
 
     /// Adds `keys` and looks each up after every step of growth, and some others too.
     fn grows(arena_len: usize, keys: u32) -> usize {
-        let mut appender = Appender::new(arena_len);
+        let mut appender = Appender::new(Lease::fresh(arena_len, None));
         let arena = appender.arena().clone();
         let (hash, mut writer) = (Hash::new(), HashWriter::default());
         let mut tables = 1;
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn equal_tags_are_told_apart() {
-        let mut appender = Appender::new(1 << 16);
+        let mut appender = Appender::new(Lease::fresh(1 << 16, None));
         let arena = appender.arena().clone();
         let (hash, mut writer) = (Hash::new(), HashWriter::default());
         for i in 0..200_u8 {

@@ -1,4 +1,4 @@
-//! Zeroed memory that never moves and is paid for only where it is touched.
+//! Memory that never moves, is zeroed at first, and is paid for only where it is touched.
 //!
 //! A [`Region`] reserves address space for the most that may be needed; the system commits pages
 //! as they are first written. So nothing is ever copied to grow, addresses stay good for the
@@ -25,7 +25,7 @@ const MAPPED_MIN: usize = 64 << 10;
 /// What of a mapping stays in small pages, so that a memtable with little in it stays small.
 pub(super) const SMALL_PAGES: usize = 4 << 20;
 
-/// A fixed stretch of zeroed memory.
+/// A fixed stretch of memory.
 pub(super) struct Region {
     start: NonNull<u8>,
     len: usize,
@@ -35,6 +35,7 @@ pub(super) struct Region {
 enum Backing {
     Mapping(MmapRaw),
     Heap(Layout),
+    Nothing,
 }
 
 // SAFETY: the region owns its memory as a `Box<[UnsafeCell<u8>]>` would and hands out nothing but
@@ -79,10 +80,17 @@ impl Region {
         Self { start, len, backing: Backing::Heap(layout) }
     }
 
+    /// No memory at all.
+    pub(super) fn none() -> Self {
+        Self { start: NonNull::dangling(), len: 0, backing: Backing::Nothing }
+    }
+
+    #[inline(always)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
+    #[inline(always)]
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
     }

@@ -9,8 +9,8 @@
 //!   scan:  sort what arrived since the last scan into the tree -> leaves -> records
 //! ```
 //!
-//! The parts, from below: [`memory`] that grows in place; the [`arena`] of records; the [`hash`]
-//! that answers gets; the [`tree`] of [`node`]s that keeps [`order`], filled only when somebody
+//! The parts, from below: [`memory`] that grows in place, and the [`pool`] that hands it on; the
+//! [`arena`] of records; the [`hash`] that answers gets; the [`tree`] of [`node`]s that keeps [`order`], filled only when somebody
 //! scans; range [`deletes`]; the [`cursor`].
 //!
 //! Why so: a hash and an append cost a put one cache miss, where the best ordered structure we
@@ -27,6 +27,7 @@ mod hash;
 mod memory;
 mod node;
 mod order;
+mod pool;
 mod tree;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod stress;
 mod tests;
 
 pub(crate) use cursor::MemtableCursor;
+pub(crate) use pool::Pool;
 
 #[cfg(test)]
 use crate::sorted::RangeSet;
@@ -48,6 +50,7 @@ use arena::{ARENA_MAX, ARENA_OVERHEAD, Appender, Arena, RECORD_OVERHEAD};
 use deletes::RangeDeletes;
 use hash::{Hash, HashWriter, Place};
 use order::Order;
+use pool::Lease;
 use std::sync::{
     Arc, OnceLock,
     atomic::{
@@ -91,7 +94,18 @@ struct Progress {
 /// The one writer's half. Not `Clone`: whoever has it is the only writer.
 pub(crate) struct MemtableWriter {
     memtable: Arc<Memtable>,
+    memory: Memory,
     store: Option<StoreWriter>,
+}
+
+/// Where a memtable's arena comes from.
+pub(crate) enum Memory {
+    /// From the system, and back to it.
+    Own,
+    /// From the system; later the pool may hand it on.
+    New(Arc<Pool>),
+    /// From the pool: for a memtable that will soon be full, as the one before it was.
+    Pooled(Arc<Pool>),
 }
 
 struct StoreWriter {
@@ -102,14 +116,14 @@ struct StoreWriter {
 impl Memtable {
     /// An empty memtable that can take `capacity` bytes of records (less than 4 GiB), and its
     /// writer. Cheap: memory is allocated by the first insert.
-    pub(crate) fn new(capacity: usize) -> (Arc<Memtable>, MemtableWriter) {
+    pub(crate) fn new(capacity: usize, memory: Memory) -> (Arc<Memtable>, MemtableWriter) {
         let memtable = Arc::new(Memtable {
             capacity: capacity.clamp(ARENA_OVERHEAD, ARENA_MAX),
             store: OnceLock::new(),
             deletes: RangeDeletes::default(),
             progress: Progress::default(),
         });
-        (memtable.clone(), MemtableWriter { memtable, store: None })
+        (memtable.clone(), MemtableWriter { memtable, memory, store: None })
     }
 
     /// The capacity with which a new memtable has room for `entries` of together `bytes` of keys
@@ -207,6 +221,16 @@ impl Memtable {
     }
 }
 
+impl Memory {
+    fn lease(&self, len: usize) -> Lease {
+        match self {
+            Self::Own => Lease::fresh(len, None),
+            Self::New(pool) => Lease::fresh(len, Some(pool.clone())),
+            Self::Pooled(pool) => Lease::used(len, pool),
+        }
+    }
+}
+
 impl Store {
     fn new(arena: Arc<Arena>) -> Self {
         Self { arena, hash: Hash::new(), order: OnceLock::new() }
@@ -253,6 +277,12 @@ impl MemtableWriter {
         self.count(seq);
     }
 
+    /// Asks for the memory that [`Self::insert`] of a key with this hash looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.memtable.prefetch(hash);
+    }
+
     /// Deletes every key of `span` from here and from older sources.
     pub(crate) fn delete_range(&mut self, span: Span, seq: u64) {
         if !span.is_empty() {
@@ -271,9 +301,9 @@ impl MemtableWriter {
 
     #[inline]
     fn store(&mut self) -> (&Store, &mut StoreWriter) {
-        let Self { memtable, store } = self;
+        let Self { memtable, memory, store } = self;
         let writer = store.get_or_insert_with(|| StoreWriter {
-            appender: Appender::new(memtable.capacity),
+            appender: Appender::new(memory.lease(memtable.capacity)),
             hash: HashWriter::default(),
         });
         let arena = writer.appender.arena();

@@ -149,7 +149,7 @@ impl Shared {
 }
 
 fn stress(pattern: usize, millis: u64, capacity: usize) {
-    let (memtable, writer) = Memtable::new(capacity);
+    let (memtable, writer) = Memtable::new(capacity, Memory::Own);
     let shared =
         Shared { memtable, pattern, visible: AtomicU64::new(0), done: AtomicBool::new(false) };
     let until = Instant::now() + Duration::from_millis(millis);

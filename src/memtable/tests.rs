@@ -53,7 +53,7 @@ struct Both {
 
 impl Both {
     fn new(capacity: usize) -> Self {
-        let (memtable, writer) = Memtable::new(capacity);
+        let (memtable, writer) = Memtable::new(capacity, Memory::Own);
         Self { memtable, writer, model: Model::default(), seq: 0 }
     }
 
@@ -251,7 +251,7 @@ fn every_pattern_every_fill() {
 fn many_keys_in_few_and_many_fills() {
     for keys in patterns(30_000).into_iter().take(4) {
         for batch in [100, 20_000] {
-            let (memtable, mut writer) = Memtable::new(16 << 20);
+            let (memtable, mut writer) = Memtable::new(16 << 20, Memory::Own);
             for (i, key) in keys.iter().enumerate() {
                 writer.insert(key, key_hash(key), i as u64 + 1, Kind::Put, b"");
                 if i % batch == 0 {
@@ -299,7 +299,7 @@ fn takes_what_it_said_it_would() {
         [(1, 0, 0), (1, 16 << 10, 5 << 20), (1000, 3, 1), (77, 9, 41)]
     {
         let capacity = Memtable::capacity_for(entries, entries * (key_len + value_len)).unwrap();
-        let (memtable, mut writer) = Memtable::new(capacity);
+        let (memtable, mut writer) = Memtable::new(capacity, Memory::Own);
         assert!(writer.has_room(entries, entries * (key_len + value_len)));
         assert!(!writer.has_room(entries, entries * (key_len + value_len) + 1));
         for i in 0..entries {
@@ -315,12 +315,12 @@ fn takes_what_it_said_it_would() {
     }
     assert_eq!(Memtable::capacity_for(1, u32::MAX as usize), None);
     assert_eq!(Memtable::capacity_for(usize::MAX, 1), None);
-    assert!(!Memtable::new(usize::MAX).1.has_room(1, u32::MAX as usize));
+    assert!(!Memtable::new(usize::MAX, Memory::Own).1.has_room(1, u32::MAX as usize));
 }
 
 #[test]
 fn fills_to_the_last_byte() {
-    let (memtable, mut writer) = Memtable::new(100_000);
+    let (memtable, mut writer) = Memtable::new(100_000, Memory::Own);
     let mut seq = 0_u64;
     while writer.has_room(1, 11) {
         seq += 1;
@@ -337,13 +337,13 @@ fn fills_to_the_last_byte() {
 #[test]
 #[should_panic(expected = "past its room")]
 fn refuses_to_be_overfilled() {
-    let (_memtable, mut writer) = Memtable::new(1000);
+    let (_memtable, mut writer) = Memtable::new(1000, Memory::Own);
     writer.insert(b"k", key_hash(b"k"), 1, Kind::Put, &[0; 1000]);
 }
 
 #[test]
 fn the_first_write_is_cheap() {
-    let (memtable, mut writer) = Memtable::new(64 << 20);
+    let (memtable, mut writer) = Memtable::new(64 << 20, Memory::Own);
     assert_eq!((memtable.bytes(), memtable.is_empty()), (0, true));
     assert!(matches!(memtable.get(b"k", key_hash(b"k"), 9), Lookup::Missing));
     let mut cursor = memtable.cursor(9);
@@ -357,7 +357,7 @@ fn the_first_write_is_cheap() {
 
 #[test]
 fn too_many_range_deletes_fill_it() {
-    let (memtable, mut writer) = Memtable::new(1 << 20);
+    let (memtable, mut writer) = Memtable::new(1 << 20, Memory::Own);
     for seq in 1..=RANGE_DELETES_MAX as u64 {
         assert!(writer.has_room(1, 10));
         writer.delete_range(Span::new(seq.to_be_bytes().to_vec(), Some(vec![9])), seq);
@@ -370,7 +370,7 @@ fn too_many_range_deletes_fill_it() {
 
 #[test]
 fn pinned_values_outlive_the_memtable() {
-    let (memtable, mut writer) = Memtable::new(1 << 20);
+    let (memtable, mut writer) = Memtable::new(1 << 20, Memory::Own);
     let long: Vec<u8> = (0..COPIED_MAX + 1).map(|i| i as u8).collect();
     for (key, value) in [(b"a", &long[..]), (b"b", &long[..50]), (b"c", b"")] {
         writer.insert(key, key_hash(key), 1, Kind::Put, value);

@@ -31,6 +31,9 @@ pub(crate) const MAX_BATCH: usize = 512 << 20;
 pub(crate) const MAX_OPS: usize = 1 << 24;
 /// Longest head of an operation: kind, table, two lengths.
 const HEAD_MAX: usize = 1 + 5 + 5 + 5;
+/// Operations up to this length are put together before their checksum is made: three short
+/// pieces take twice as long as a whole.
+pub(crate) const SHORT_MAX: usize = 256;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -91,6 +94,22 @@ impl<'a> Op<'a> {
             head.varint(second.len() as u64);
         }
         head
+    }
+
+    /// The operation in one piece, as the log takes it, if it is short.
+    #[inline]
+    pub(crate) fn short<'h>(
+        self,
+        head: &Head,
+        buffer: &'h mut [u8; SHORT_MAX],
+    ) -> Option<&'h [u8]> {
+        let (_, first, second) = self.parts();
+        let mut len = 0;
+        for part in [head.as_slice(), first, second] {
+            buffer.get_mut(len..len + part.len())?.copy_from_slice(part);
+            len += part.len();
+        }
+        buffer.get(..len)
     }
 
     /// Head, key and value, as the log takes them.
@@ -292,6 +311,13 @@ impl Batch {
             };
             (placed.table as usize, placed.hash, op)
         })
+    }
+
+    /// The table's number and the hash of each operation's key.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.ops
+            .iter()
+            .filter_map(|placed| Some((self.tables.get(placed.table as usize)?.id(), placed.hash)))
     }
 
     fn add<T: Table + ?Sized>(&mut self, table: &T, op: Op<'_>) -> &mut Self {

@@ -22,7 +22,7 @@ mod state;
 mod stats;
 
 pub use batch::Batch;
-pub(crate) use batch::{Op, read_ops, span_of};
+pub(crate) use batch::{Op, SHORT_MAX, read_ops, span_of};
 pub use entries::Entries;
 pub(crate) use entries::{span_between, span_of_prefix};
 pub use handle::{Durability, Engine, OrderedTable, Side, Table};

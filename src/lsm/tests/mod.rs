@@ -9,7 +9,7 @@ use crate::{
     Result,
     cache::BlockCache,
     codec::key_hash,
-    memtable::Memtable,
+    memtable::{Memory, Memtable},
     sorted::{
         Cursor, Deletes, Graveyard, Kind, Lookup, Merge, Run, RunAccess, RunMeta, Span, run_name,
     },
@@ -73,7 +73,7 @@ impl Host {
 
     /// Applies writes to the model, and writes the files that hold them.
     fn absorb(&mut self, writes: &[Write]) -> Change {
-        let (memtable, mut writer) = Memtable::new(8 << 20);
+        let (memtable, mut writer) = Memtable::new(8 << 20, Memory::Own);
         for (seq, write) in (1..).zip(writes) {
             match write {
                 Write::Put(key, value) => {

@@ -1,0 +1,117 @@
+//! Memory of full memtables, kept for the next ones.
+//!
+//! The first touch of a page is dear: the system clears it, and on a virtual machine may first have
+//! to get it from its host. Measured, that was a quarter of what a put costs while a table is
+//! filled. So the arenas of memtables that were absorbed are handed on.
+//!
+//! What is handed on is bounded: a table that was busy once keeps such an arena for its active
+//! memtable, however little it is written to from then on.
+
+use super::memory::Region;
+use parking_lot::Mutex;
+use std::{mem, sync::Arc};
+
+/// How many regions a pool has, those it lent included: what is written, and what waits or is flushed.
+const REGIONS_MAX: usize = 3;
+
+/// The memory that memtables of one database hand on.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Regions>);
+
+#[derive(Default)]
+struct Regions {
+    free: Vec<Region>,
+    lent: usize,
+}
+
+/// An arena's memory, which returns to where it came from.
+pub(super) struct Lease {
+    region: Region,
+    pool: Option<Arc<Pool>>,
+    was_lent: bool,
+}
+
+impl Pool {
+    /// Lets go of the memory that nobody uses.
+    pub(crate) fn clear(&self) {
+        let free = mem::take(&mut self.0.lock().free);
+        drop(free);
+    }
+
+    fn take(&self, len: usize) -> Option<Region> {
+        let mut regions = self.0.lock();
+        let at = regions.free.iter().position(|region| region.len() == len)?;
+        regions.lent += 1;
+        Some(regions.free.swap_remove(at))
+    }
+
+    /// Takes a region back, or one that is new to the pool.
+    fn give(&self, region: Region, was_lent: bool) {
+        let mut regions = self.0.lock();
+        regions.lent -= usize::from(was_lent);
+        if regions.free.len() + regions.lent < REGIONS_MAX {
+            regions.free.push(region);
+            return;
+        }
+        // Unmapping takes long.
+        drop(regions);
+        drop(region);
+    }
+}
+
+impl Lease {
+    /// `len` bytes that hold anything, for a memtable that is likely to be filled; zeroes from the
+    /// system if the pool has none.
+    pub(super) fn used(len: usize, pool: &Arc<Pool>) -> Self {
+        let lent = pool.take(len);
+        let was_lent = lent.is_some();
+        let region = lent.unwrap_or_else(|| Region::zeroed(len));
+        Self { region, pool: Some(pool.clone()), was_lent }
+    }
+
+    /// `len` bytes of which only those that are written to will take memory.
+    pub(super) fn fresh(len: usize, pool: Option<Arc<Pool>>) -> Self {
+        Self { region: Region::zeroed(len), pool, was_lent: false }
+    }
+
+    #[inline(always)]
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.give(mem::replace(&mut self.region, Region::none()), self.was_lent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: usize = 1 << 20;
+
+    #[test]
+    fn memory_is_handed_on_and_bounded() {
+        let pool = Arc::new(Pool::default());
+        let starts: Vec<_> = {
+            let leases: Vec<_> = (0..5).map(|_| Lease::used(LEN, &pool)).collect();
+            leases.iter().map(|lease| lease.region().start()).collect()
+        };
+        assert_eq!(pool.0.lock().free.len(), REGIONS_MAX);
+        let again: Vec<_> = (0..3).map(|_| Lease::used(LEN, &pool)).collect();
+        let known = again.iter().filter(|lease| starts.contains(&lease.region().start()));
+        assert!(known.count() >= REGIONS_MAX);
+        assert_eq!(pool.0.lock().lent, REGIONS_MAX);
+        drop(Lease::fresh(LEN, Some(pool.clone())));
+        assert!(pool.0.lock().free.is_empty(), "more than the bound");
+        drop(again);
+        assert_eq!((pool.0.lock().lent, pool.0.lock().free.len()), (0, REGIONS_MAX));
+        assert!(!Lease::used(LEN / 2, &pool).was_lent, "of another length");
+        pool.clear();
+        assert!(pool.0.lock().free.is_empty());
+    }
+}
