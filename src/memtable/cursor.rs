@@ -310,6 +310,11 @@ impl Cursor for MemtableCursor {
         Ok(self.bytes())
     }
 
+    #[inline]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        Ok((self.key(), self.bytes()))
+    }
+
     fn pinned_value(&mut self) -> Result<Value> {
         Ok(self.memtable.value(self.bytes()))
     }

@@ -39,6 +39,8 @@ pub(crate) trait Cursor: Send {
     /// The entry's value (empty for [`Kind::Delete`]). A value stored apart from its block is
     /// fetched and checked here, hence the `Result`.
     fn value(&mut self) -> Result<&[u8]>;
+    /// The entry's key and value together.
+    fn entry(&mut self) -> Result<(&[u8], &[u8])>;
     /// The value with a pin on what it lies in, so that it outlives the cursor's next move.
     fn pinned_value(&mut self) -> Result<Value> {
         Ok(Value::copied(self.value()?))

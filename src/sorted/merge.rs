@@ -420,6 +420,11 @@ impl<C: Cursor> Cursor for Merge<C> {
         self.sources[self.losers.winner().source()].value()
     }
 
+    #[inline]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        self.sources[self.losers.winner().source()].entry()
+    }
+
     fn pinned_value(&mut self) -> Result<Value> {
         self.sources[self.losers.winner().source()].pinned_value()
     }

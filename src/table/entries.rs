@@ -20,7 +20,6 @@ pub struct Entries {
     span: Span,
     front: Option<Merge<Source>>,
     back: Option<Merge<Source>>,
-    key: Vec<u8>,
     state: State,
 }
 
@@ -34,21 +33,13 @@ impl Entries {
     /// Entries of `view` in `span` as of `seq`; without a view, none.
     pub(crate) fn new(view: Option<Arc<View>>, seq: u64, span: Span) -> Self {
         let state = if view.is_none() || span.is_empty() { State::Done } else { State::Going };
-        Self { view, seq, span, front: None, back: None, key: Vec::new(), state }
+        Self { view, seq, span, front: None, back: None, state }
     }
 
     /// An iterator that only says why there is nothing to read.
     pub(crate) fn failed(error: Error) -> Self {
         let span = Span { start: bytes::Bytes::new(), end: None };
-        Self {
-            view: None,
-            seq: 0,
-            span,
-            front: None,
-            back: None,
-            key: Vec::new(),
-            state: State::Failed(error),
-        }
+        Self { view: None, seq: 0, span, front: None, back: None, state: State::Failed(error) }
     }
 
     /// The next entry, borrowed until the following call: no copy of the key, no reference count.
@@ -76,19 +67,12 @@ impl Entries {
         }
     }
 
-    /// The entry under the front or the back. The key is copied to a buffer that is kept, since a
-    /// cursor lends either its key or its value.
+    /// The entry under the front or the back.
+    #[inline]
     fn lend(&mut self, back: bool) -> Option<Result<(&[u8], &[u8])>> {
-        let merge = if back { self.back.as_mut()? } else { self.front.as_mut()? };
-        self.key.clear();
-        self.key.extend_from_slice(merge.key());
-        match merge.value() {
-            Ok(value) => Some(Ok((&self.key, value))),
-            Err(error) => {
-                self.state = State::Failed(error.clone());
-                Some(Err(error))
-            }
-        }
+        let Self { front, back: last, state, .. } = self;
+        let merge = if back { last } else { front }.as_mut()?;
+        Some(merge.entry().inspect_err(|error| *state = State::Failed(error.clone())))
     }
 
     fn merge(&self) -> Result<Merge<Source>> {

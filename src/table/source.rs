@@ -64,6 +64,10 @@ impl Cursor for Source {
         each!(self, cursor => cursor.value())
     }
     #[inline]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        each!(self, cursor => cursor.entry())
+    }
+    #[inline]
     fn pinned_value(&mut self) -> Result<Value> {
         each!(self, cursor => cursor.pinned_value())
     }

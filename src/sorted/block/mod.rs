@@ -196,6 +196,41 @@ fn read_u16(bytes: &[u8], at: usize) -> usize {
     }
 }
 
+/// Puts a key's head, or what the key has of it, and the rest into `suffix`.
+#[inline(always)]
+fn write_suffix<const W: usize>(head: [u8; W], rest: &[u8], suffix: &mut [u8]) {
+    match suffix.split_first_chunk_mut() {
+        Some((start, end)) => {
+            *start = head;
+            copy_short(rest, end);
+        }
+        None => suffix.iter_mut().zip(head).for_each(|(to, byte)| *to = byte),
+    }
+}
+
+/// Copies bytes, of which there are mostly few: `memcpy` would spend more time on the call.
+#[inline(always)]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    fn ends<const N: usize>(from: &[u8], to: &mut [u8]) -> Option<()> {
+        let (first, last) = (*from.first_chunk::<N>()?, *from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = first;
+        *to.last_chunk_mut()? = last;
+        Some(())
+    }
+    if from.len() != to.len() {
+        return;
+    }
+    let _ = match from.len() {
+        0 => None,
+        8..=16 => ends::<8>(from, to),
+        4..8 => ends::<4>(from, to),
+        _ => {
+            to.copy_from_slice(from);
+            None
+        }
+    };
+}
+
 /// A head as a number: little-endian in the block, so that this is one load.
 #[inline(always)]
 fn head_of<const W: usize>(head: &[u8; W]) -> u64 {
@@ -311,15 +346,13 @@ impl<'a> Block<'a> {
     #[inline(always)]
     pub(crate) fn read_into(&self, i: usize, key: &mut Vec<u8>) -> (usize, usize) {
         let entry = self.entry(i);
-        key.truncate(self.prefix_len());
+        key.resize(self.prefix_len() + entry.suffix_len, 0);
+        let suffix = key.get_mut(self.prefix_len()..).unwrap_or_default();
         if self.shape.head_width == 4 {
-            let head = (self.head(i) as u32).to_be_bytes();
-            key.extend_from_slice(head.get(..entry.suffix_len).unwrap_or(&head));
+            write_suffix((self.head(i) as u32).to_be_bytes(), entry.rest, suffix);
         } else {
-            let head = self.head(i).to_be_bytes();
-            key.extend_from_slice(head.get(..entry.suffix_len).unwrap_or(&head));
+            write_suffix(self.head(i).to_be_bytes(), entry.rest, suffix);
         }
-        key.extend_from_slice(entry.rest);
         entry.value
     }
 

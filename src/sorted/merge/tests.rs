@@ -68,6 +68,10 @@ impl Cursor for VecCursor {
     fn value(&mut self) -> Result<&[u8]> {
         Ok(&self.entries[self.at.unwrap()].2)
     }
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        let (key, _, value) = &self.entries[self.at.unwrap()];
+        Ok((key, value))
+    }
     fn range_deletes(&self) -> &RangeSet {
         &self.ranges
     }

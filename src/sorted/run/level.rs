@@ -136,6 +136,11 @@ impl Cursor for LevelCursor {
         self.cursor.as_mut().map_or(Ok(&[]), Cursor::value)
     }
 
+    #[inline]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        self.cursor.as_mut().map_or(Ok((&[], &[])), Cursor::entry)
+    }
+
     fn pinned_value(&mut self) -> Result<Value> {
         self.cursor.as_mut().map_or_else(|| Ok(Value::copied(&[])), Cursor::pinned_value)
     }

@@ -223,6 +223,15 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         Ok(self.near())
     }
 
+    #[inline]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        if self.fetch()? {
+            let far = self.far.as_ref().map_or(&[][..], |far| self.tree.bytes(far));
+            return Ok((&self.key, far));
+        }
+        Ok((&self.key, self.near()))
+    }
+
     fn pinned_value(&mut self) -> Result<Value> {
         let held = if self.fetch()? { &self.far } else { &self.leaf };
         let far = self.far.as_ref().map(|far| self.tree.bytes(far));
