@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The parts, from below: [`memory`] that grows in place, and the [`pool`] that hands it on; the
-//! [`arena`] of records; the [`hash`] that answers gets; the [`tree`] of [`node`]s that keeps [`order`], filled only when somebody
-//! scans; range [`deletes`]; the [`cursor`].
+//! [`arena`] of records; the [`hash`] that answers gets; the [`tree`] of [`node`]s that keeps
+//! [`order`], filled only when somebody scans; range [`deletes`]; the [`cursor`].
 //!
 //! Why so: a hash and an append cost a put one cache miss, where the best ordered structure we
 //! measured, this same tree kept up to date put by put, costs three times as much and a skip list

@@ -11,7 +11,8 @@ use super::memory::Region;
 use parking_lot::Mutex;
 use std::{mem, sync::Arc};
 
-/// How many regions a pool has, those it lent included: what is written, and what waits or is flushed.
+/// How many regions a pool has, those it lent included: what is written, what waits, and what is
+/// flushed.
 const REGIONS_MAX: usize = 3;
 
 /// The memory that memtables of one database hand on.
