@@ -75,7 +75,9 @@ fn in_two_threads<T: Sync>(jobs: &[T], job: impl Fn(&T) -> Images + Sync) -> usi
             scope.spawn(|| {
                 while let Some(one) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match job(one) {
-                        Ok(count) => drop(images.fetch_add(count, Ordering::Relaxed)),
+                        Ok(count) => {
+                            images.fetch_add(count, Ordering::Relaxed);
+                        }
                         Err(failure) => failures.lock().unwrap().push(failure),
                     }
                 }
