@@ -25,7 +25,8 @@ struct Inner {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Bytes on disk are not what was written there. [`Error::file`] and [`Error::offset`] say
-    /// where; nothing was changed. Restore a backup, or salvage what is readable.
+    /// where; nothing was changed, not even by opening. Restore a backup, or salvage what is
+    /// readable.
     Corrupt,
     /// The operating system refused a read or a write.
     Io,

@@ -258,7 +258,7 @@ pub fn manifest(data: &[u8]) {
         manifest.commit(&[&[create, add][..], &next].concat()).unwrap();
     }
     if way & 2 == 2 {
-        manifest.close().unwrap();
+        manifest.close(7, 0).unwrap();
     }
     drop(manifest);
     let names = memory.list().unwrap();
@@ -268,7 +268,7 @@ pub fn manifest(data: &[u8]) {
     if let Ok((mut manifest, state)) = Manifest::open(&folder) {
         assert_eq!(read.as_ref().ok(), Some(&state), "readers and the writer differ");
         let _ = manifest.commit(&[Edit::SetLastSeq(u64::MAX)]);
-        let _ = manifest.close();
+        let _ = manifest.close(7, 0);
     }
     blind(false);
 }

@@ -50,8 +50,7 @@ impl Handle {
         edits.push(Edit::SetNextFile(self.shared.files.next()));
         edits.push(Edit::SetLastSeq(snapshot.sequence()));
         to.sync().map_err(|e| Error::io("sync the folder", "", e))?;
-        let (mut manifest, _) = Manifest::create_with(to, super::open::random_id(), &edits)?;
-        manifest.close()
+        Manifest::create_with(to, super::open::random_id(), &edits).map(drop)
     }
 
     /// A snapshot, and the edits that create its tables; none is created, renamed or dropped in

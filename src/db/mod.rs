@@ -27,7 +27,7 @@ pub use stats::DbStats;
 pub use workers::Progress;
 
 use crate::{
-    Error, ErrorKind, Result, log,
+    Error, ErrorKind, Result,
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
     table::{Batch, Core, Durability, Engine, Host, Op, Snapshot, Table, TableState, TableStats},
@@ -301,8 +301,11 @@ impl Handle {
         self.workers.join();
         self.shared.bury();
         let Ok(writing) = self.shared.writing() else { return Ok(()) };
-        writing.commit.lock().appender.close()?;
-        writing.manifest.lock().close()
+        let mut commit = writing.commit.lock();
+        commit.appender.close()?;
+        let (log_end, last_seq) = (commit.appender.end(), commit.seq);
+        drop(commit);
+        writing.manifest.lock().close(log_end.raw(), last_seq)
     }
 }
 
@@ -380,8 +383,9 @@ impl Shared {
         let mut before = None;
         for _ in 0..VERIFY_TRIES {
             let state = Manifest::load(&*self.folder)?;
-            let read = log::replay(&*self.folder, state.db_id, state.log_start, &mut |_| Ok(()));
-            let Err(error) = read else { return Ok(()) };
+            let Err(error) = open::read_log(&*self.folder, &state, &mut |_| Ok(())) else {
+                return Ok(());
+            };
             if before.replace(place(&error)) == Some(place(&error)) {
                 return Err(error);
             }

@@ -4,14 +4,16 @@
 //! failed before the crash may have marked them clean. So they are not trusted to become durable:
 //!
 //! ```text
-//!   1  read the manifest; remove orphans
-//!   2  copy what the old log still holds into a new log, sync it
-//!   3  manifest edit: the log starts there          (until here a crash changes nothing)
-//!   4  replay the new log into memtables, absorbing as they fill
-//!   5  remove the old log
+//!   1  read and check the manifest, the files' ends, the log    (changes nothing)
+//!   2  remove orphans
+//!   3  copy what the old log still holds into a new log, sync it
+//!   4  manifest edit: the log starts there          (until here a crash changes nothing)
+//!   5  replay the new log into memtables, absorbing as they fill
+//!   6  remove the old log
 //! ```
 //!
-//! The work is bounded by the log, whatever the size of the data.
+//! So a database that is damaged stays as it is, for whoever can read more of it. The work is
+//! bounded by the log, whatever the size of the data.
 
 use super::{
     Builder, Db, catalogue,
@@ -23,7 +25,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
-    log::{Appender, Log, LogOptions, Record, payload_crc, replay, segment_name},
+    log::{Appender, Log, LogOptions, Position, Record, Replayed, replay, segment_name},
     manifest::{Edit, Manifest, State},
     memtable::{Memory, Memtable},
     sorted::{FileId, Graveyard, RunAccess},
@@ -53,9 +55,10 @@ impl Db {
             Error::new(ErrorKind::Locked, message)
         })?;
         let (mut manifest, state) = open_manifest(&options, &folder)?;
-        let files = remove_orphans(&*folder, &state)?;
         let parts = Parts::open(&options, &folder, &state)?;
-        let (log, appender, last_seq) = rehome(&options, &folder, &mut manifest)?;
+        let checked = check_log(&*folder, &state)?;
+        let files = remove_orphans(&*folder, &mut manifest)?;
+        let (log, appender, last_seq) = rehome(&options, &folder, &mut manifest, &checked)?;
         let state = manifest.state().clone();
         let commit = Commit { seq: last_seq, appender, writers: Writers::default(), unaudited: 0 };
         let writing = Writing {
@@ -164,15 +167,20 @@ pub(super) fn random_id() -> u128 {
 }
 
 /// Removes runs that no manifest edit ever published; says which number the next file gets.
-fn remove_orphans(folder: &dyn Folder, state: &State) -> Result<FileIds> {
+///
+/// What the manifest says has to be durable first: a file that a lost edit removed is no orphan.
+fn remove_orphans(folder: &dyn Folder, manifest: &mut Manifest) -> Result<FileIds> {
     let names = folder.list().map_err(|e| Error::io("list the folder", "", e))?;
-    let mut next = state.next_file;
-    for name in names {
-        let Some(file) = file_number(&name, ".run") else { continue };
-        next = next.max(file.saturating_add(1));
-        if !state.is_live(file) {
-            folder.remove(&name).map_err(|e| Error::io("remove a leftover", &name, e))?;
-        }
+    let runs = || names.iter().filter_map(|name| Some((name, file_number(name, ".run")?)));
+    let next = runs().map(|(_, file)| file.saturating_add(1)).max();
+    let next = manifest.state().next_file.max(next.unwrap_or(0));
+    let is_orphan = |(_, file): &(&String, FileId)| !manifest.state().is_live(*file);
+    let orphans: Vec<_> = runs().filter(is_orphan).collect();
+    if !orphans.is_empty() {
+        manifest.commit(&[])?;
+    }
+    for (name, _) in orphans {
+        folder.remove(name).map_err(|e| Error::io("remove a leftover", name, e))?;
     }
     Ok(FileIds::starting_at(next))
 }
@@ -181,12 +189,38 @@ fn file_number(name: &str, suffix: &str) -> Option<FileId> {
     name.strip_suffix(suffix)?.parse().ok()
 }
 
+/// Shows the records of the log that the manifest names, and checks that none is missing.
+pub(super) fn read_log(
+    folder: &dyn Folder,
+    state: &State,
+    visit: &mut dyn FnMut(Record<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let found = replay(folder, state.db_id, state.log_start, visit)?;
+    if state.log_end != 0 {
+        found.check_closed_at(Position::from_raw(state.log_end))?;
+    }
+    Ok(found)
+}
+
+/// Reads all of the log before anything is changed.
+fn check_log(folder: &dyn Folder, state: &State) -> Result<Replayed> {
+    let none = HashMap::new();
+    let found = read_log(folder, state, &mut |record| {
+        each_unsettled(&none, &record, &mut |_, _, _| Ok(()))
+    })?;
+    if last_seq_in(state) >= SEQ_MAX {
+        return Err(Error::corrupt("manifest", 0, "its sequence numbers are past all bounds"));
+    }
+    Ok(found)
+}
+
 /// Copies what the old log still holds into a new one and makes the manifest start there. Returns
 /// the new log and the last sequence number given out.
 fn rehome(
     options: &Builder,
     folder: &Arc<dyn Folder>,
     manifest: &mut Manifest,
+    checked: &Replayed,
 ) -> Result<(Arc<Log>, Appender, u64)> {
     let state = manifest.state().clone();
     let first = next_segment(&**folder)?.max(state.log_start + 1);
@@ -196,20 +230,24 @@ fn rehome(
         mapped: options.mapped_log,
     };
     let (log, mut appender) = Log::start(folder.clone(), state.db_id, first, log_options)?;
-    let mut last = last_seq_in(&state);
-    replay(&**folder, state.db_id, state.log_start, &mut |record| {
-        last = last.max(last_seq_of(&record));
-        if !has_unsettled(&state, &record) {
-            return Ok(());
+    let settled = settled_marks(&state);
+    let found = replay(&**folder, state.db_id, state.log_start, &mut |record| {
+        let mut is_needed = false;
+        each_unsettled(&settled, &record, &mut |_, _, _| {
+            is_needed = true;
+            Ok(())
+        })?;
+        if is_needed {
+            appender.append(record.first_seq, record.count, record.crc, &[record.payload])?;
         }
-        let parts = [record.payload];
-        appender.append(record.first_seq, record.count, payload_crc(&parts), &parts)?;
         Ok(())
     })?;
-    if last >= SEQ_MAX {
-        return Err(Error::corrupt("manifest", 0, "its sequence numbers are past all bounds"));
+    if (found.end, found.records) != (checked.end, checked.records) {
+        let what = "the log was read differently a moment ago";
+        return Err(Error::corrupt(&segment_name(state.log_start), 0, what));
     }
     log.sync_to(appender.end())?;
+    let last = last_seq_in(&state).max(found.last_seq);
     manifest.commit(&[Edit::SetLogStart(first), Edit::SetLastSeq(last)])?;
     Ok((log, appender, last))
 }
@@ -233,20 +271,7 @@ fn next_segment(folder: &dyn Folder) -> Result<u64> {
     Ok(ids.max().map_or(1, |id| id.saturating_add(1)))
 }
 
-/// Whether any operation of the record is not in a file yet.
-fn has_unsettled(state: &State, record: &Record<'_>) -> bool {
-    let mut seqs = record.first_seq..;
-    read_ops(record.payload).any(|op| {
-        let seq = seqs.next().unwrap_or(u64::MAX);
-        match op {
-            Some((table, _)) => state.table(table).is_some_and(|table| table.settled < seq),
-            // Not to be lost without a word: the replay reports it.
-            None => true,
-        }
-    })
-}
-
-/// Shows each operation of a record that is not in a file yet.
+/// Shows each operation of a record that is not in a file yet. Checks all of them.
 fn each_unsettled(
     settled: &HashMap<TableId, u64>,
     record: &Record<'_>,
@@ -255,13 +280,12 @@ fn each_unsettled(
     let mut seq = record.first_seq;
     let end = record.first_seq.saturating_add(u64::from(record.count));
     if end >= SEQ_MAX {
-        return Err(Error::corrupt("log", 0, "its sequence numbers are past all bounds"));
+        return Err(record.corrupt("its sequence numbers are past all bounds"));
     }
     for op in read_ops(record.payload) {
         // More operations than the record numbers would take the numbers of the next one.
         let Some((table, op)) = op.filter(|_| seq < end) else {
-            let message = format!("the record of operation {seq} does not decode");
-            return Err(Error::corrupt("log", 0, message));
+            return Err(record.corrupt(format!("operation {seq} does not decode")));
         };
         if settled.get(&table).is_some_and(|&settled| settled < seq) {
             visit(table, seq, op)?;
@@ -341,7 +365,7 @@ fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> 
 fn fill_reader(tables: &Tables, folder: &dyn Folder, state: &State) -> Result<u64> {
     let settled = settled_marks(state);
     let mut needs: HashMap<TableId, (usize, usize)> = HashMap::new();
-    replay(folder, state.db_id, state.log_start, &mut |record| {
+    read_log(folder, state, &mut |record| {
         each_unsettled(&settled, &record, &mut |table, _, op| {
             let need = needs.entry(table).or_default();
             *need = (need.0 + 1, need.1 + op.bytes());

@@ -79,11 +79,11 @@ impl Position {
         Self(segment << 32 | offset)
     }
 
-    pub(super) const fn from_raw(raw: u64) -> Self {
+    pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
-    pub(super) const fn raw(self) -> u64 {
+    pub(crate) const fn raw(self) -> u64 {
         self.0
     }
 

@@ -35,8 +35,8 @@ mod tests;
 mod train;
 
 pub(crate) use appender::Appender;
-pub(crate) use format::{Position, payload_crc, segment_name};
-pub(crate) use replay::{Record, replay};
-pub(crate) use shared::{Log, LogOptions};
 #[cfg(test)]
-use {format::SegmentId, replay::Replayed};
+use format::SegmentId;
+pub(crate) use format::{Position, payload_crc, segment_name};
+pub(crate) use replay::{Record, Replayed, replay};
+pub(crate) use shared::{Log, LogOptions};

@@ -23,10 +23,10 @@
 //! What cannot be told from a torn tail is damage to the last records synced, if nothing was
 //! appended after that sync; closing appends a mark for that reason (and because nothing follows a
 //! closing mark, nothing is searched after it). Nor can the loss of all that a last segment held,
-//! header or file and all, be told from one that was made ahead and never used; the caller may
-//! know from elsewhere which sequence number had been reached. The same statements are in
-//! Pebble's log (its record format with sync offsets), and that a hole must not be jumped was
-//! learnt from RocksDB, which once did.
+//! header or file and all, be told from one that was made ahead and never used. So who closes a
+//! log writes down elsewhere where it ends, for [`Replayed::check_closed_at`]. The same statements
+//! are in Pebble's log (its record format with sync offsets), and that a hole must not be jumped
+//! was learnt from RocksDB, which once did.
 
 use super::format::{
     ALIGN, HEAD_BYTES, HEADER_BYTES, Head, Header, Identity, LINK_AT, Position, SegmentId,
@@ -60,6 +60,25 @@ pub(crate) struct Replayed {
     pub(crate) last_seq: u64,
     /// Where a torn tail was cut off, if there was one.
     pub(crate) torn: Option<(String, u64)>,
+    /// Where the records end: behind the closing mark, if the log was closed.
+    pub(crate) end: Position,
+    pub(crate) is_closed: bool,
+}
+
+impl Replayed {
+    /// Checks that this is all of a log that was closed at `end`, as somebody knows who was told.
+    pub(crate) fn check_closed_at(&self, end: Position) -> Result<()> {
+        if self.is_closed && self.end == end {
+            return Ok(());
+        }
+        let what = format!("the log ends here, but it was closed at {end:?}");
+        let (segment, offset) = match self.end.segment() < end.segment() {
+            // The next one is missing, or as if it had never been used.
+            true => (self.end.segment() + 1, 0),
+            false => (self.end.segment(), self.end.offset()),
+        };
+        Err(Error::corrupt(&segment_name(segment), offset, what))
+    }
 }
 
 /// One batch, as it was appended.
@@ -68,6 +87,16 @@ pub(crate) struct Record<'a> {
     pub(crate) first_seq: u64,
     pub(crate) count: u32,
     pub(crate) payload: &'a [u8],
+    /// Of the payload: see [`payload_crc`].
+    pub(crate) crc: u32,
+    place: Position,
+}
+
+impl Record<'_> {
+    /// The error that says what is wrong with it.
+    pub(crate) fn corrupt(&self, what: impl Into<String>) -> Error {
+        Error::corrupt(&segment_name(self.place.segment()), self.place.offset(), what)
+    }
 }
 
 /// Shows every record of the log that begins at segment `from`, in order. `from` is what the
@@ -124,8 +153,8 @@ struct Linked {
 
 /// Why there are no more records in a segment.
 enum End {
-    /// A closing mark: there is nothing in this log after it.
-    Closed,
+    /// A closing mark, which ends here: there is nothing in this log after it.
+    Closed(Position),
     /// There is no whole record here.
     NoRecord(Position),
 }
@@ -149,9 +178,13 @@ impl Chain<'_> {
         let mut resumed = 0;
         loop {
             let end = match self.show(&mut segment, from, visit, found)? {
-                End::Closed => return Ok(()),
+                End::Closed(end) => {
+                    (found.end, found.is_closed) = (end, true);
+                    return Ok(());
+                }
                 End::NoRecord(end) => end,
             };
+            found.end = end;
             if let Some(next) = self.successor(end)? {
                 (segment, from) = (next, LINK_AT);
                 continue;
@@ -197,13 +230,14 @@ impl Chain<'_> {
             let bytes = record_bytes(head.len.into());
             match head.is_mark() {
                 true if at == LINK_AT => {}
-                true => return Ok(End::Closed),
+                true => return Ok(End::Closed(Position::new(segment.id, at + bytes))),
                 false if head.first_seq <= found.last_seq => {
                     let what = "the record's operations are not numbered after those before it";
                     return Err(Error::corrupt(&segment_name(segment.id), at, what));
                 }
                 false => {
-                    visit(Record { first_seq: head.first_seq, count: head.count, payload })?;
+                    let (first_seq, count, crc) = (head.first_seq, head.count, head.payload_crc);
+                    visit(Record { first_seq, count, payload, crc, place })?;
                     found.records += 1;
                     found.bytes += bytes;
                     found.last_seq = found.last_seq.max(head.last_seq());
@@ -237,11 +271,11 @@ impl Chain<'_> {
     /// Decides what it means that there is no record at `end`: nothing, a torn tail, or an error.
     fn judge(&self, mut last: SegmentReader, end: Position) -> Result<Option<(String, u64)>> {
         let name = last.name.clone();
-        let damage = || Error::corrupt(&name, end.offset(), "synced records are damaged");
+        let mut damage = Error::corrupt(&name, end.offset(), "synced records are damaged");
         let is_proof = |head: &Head| head.synced > end;
         let mut tail = last.search(&self.identity, end.offset(), &is_proof)?;
         if tail.is_proven {
-            return Err(damage());
+            return Err(damage);
         }
         // The first segment that is missing or was never finished: nothing may come after it.
         let mut unfinished = None;
@@ -256,9 +290,15 @@ impl Chain<'_> {
                     if let Some((id, what)) = unfinished {
                         return Err(Error::corrupt(&segment_name(id), 0, what));
                     }
+                    if id == end.segment() + 1 && reader.record(&self.identity, LINK_AT)?.is_none()
+                    {
+                        // Else it says that the one before it goes on.
+                        let what = "the link of a used segment is damaged";
+                        damage = Error::corrupt(&reader.name, LINK_AT, what);
+                    }
                     let later = reader.search(&self.identity, LINK_AT, &is_proof)?;
                     if later.is_proven {
-                        return Err(damage());
+                        return Err(damage);
                     }
                     tail.has_bytes |= later.has_bytes;
                 }

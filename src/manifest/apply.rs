@@ -19,20 +19,23 @@ pub(super) struct Undo {
     next_file: FileId,
     next_table: TableId,
     log_start: u64,
+    log_end: u64,
     last_seq: u64,
     tables: Vec<(TableId, Option<TableRecord>)>,
 }
 
 impl State {
-    /// Does all the edits; on a refusal none of them.
+    /// Does all the edits; on a refusal none of them. Whoever does edits has the database open.
     pub(super) fn apply_all(&mut self, edits: &[Edit]) -> Result<Undo, Refusal> {
         let mut undo = Undo {
             next_file: self.next_file,
             next_table: self.next_table,
             log_start: self.log_start,
+            log_end: self.log_end,
             last_seq: self.last_seq,
             tables: Vec::new(),
         };
+        self.log_end = 0;
         for edit in edits {
             if let Some(id) = edit.table()
                 && undo.tables.iter().all(|(touched, _)| *touched != id)
@@ -52,6 +55,7 @@ impl State {
         self.next_file = undo.next_file;
         self.next_table = undo.next_table;
         self.log_start = undo.log_start;
+        self.log_end = undo.log_end;
         self.last_seq = undo.last_seq;
         for (id, _) in &undo.tables {
             self.unlist(*id);

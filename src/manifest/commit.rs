@@ -25,6 +25,8 @@ pub(crate) struct Manifest {
     /// The file that `current` names, if it may be appended to.
     tail: Option<Tail>,
     in_doubt: bool,
+    /// What `current` says, if that may not be durable.
+    doubtful: Option<Current>,
     next_number: u64,
     /// Manifest files that are not needed once the next one counts.
     obsolete: Vec<String>,
@@ -68,49 +70,44 @@ impl Manifest {
         state.apply_all(edits).map_err(|why| Error::new(ErrorKind::Misuse, why))?;
         let leftover = manifest_name(1);
         remove_if_there(&**folder, &leftover).map_err(|e| Error::io("remove", &leftover, e))?;
-        Self::start(folder, state, 1, Vec::new())
+        let mut manifest = Self::unwritten(folder, state.clone(), 1);
+        manifest.roll()?;
+        Ok((manifest, state))
     }
 
-    /// Opens the manifest, and begins a new file with what it says: what an earlier process left
-    /// behind a failed or torn write is never built upon.
+    /// Opens the manifest. Nothing changes on disk before the first commit, which begins a new
+    /// file: what an earlier process left behind a failed or torn write is never built upon.
     ///
     /// [`ErrorKind::NotFound`] if there is no database.
     pub(crate) fn open(folder: &Arc<dyn Folder>) -> Result<(Self, State)> {
         let current = load::read_current(&**folder)?;
         let state = load::replay(&load::read_manifest(&**folder, &current)?, &current)?;
-        if current.number == 1 {
-            // Creation may have failed at its last sync, so that a crash could still take this
-            // name back: from manifest 2 on that would look like a loss. Later on there is
-            // always a `current` that is durable, this one or the one before.
-            current.stage(folder)?;
-            current::publish(&**folder)?;
-        }
         let names = folder.list().map_err(|e| Error::io("list the folder of", CURRENT, e))?;
         let obsolete: Vec<_> =
             names.into_iter().filter(|name| manifest_number(name).is_some()).collect();
         let highest = obsolete.iter().filter_map(|name| manifest_number(name)).max();
         let next = highest.unwrap_or(0).max(current.number).checked_add(1);
         let next = next.ok_or_else(|| Error::corrupt(CURRENT, 40, "no number is left"))?;
-        Self::start(folder, state, next, obsolete)
+        // Creation may have failed at its last sync, so that a crash could still take this name
+        // back: from manifest 2 on that would look like a loss. Later on there is always a
+        // `current` that is durable, this one or the one before.
+        let doubtful = (current.number == 1).then_some(current);
+        let manifest = Self { doubtful, obsolete, ..Self::unwritten(folder, state.clone(), next) };
+        Ok((manifest, state))
     }
 
-    fn start(
-        folder: &Arc<dyn Folder>,
-        state: State,
-        next_number: u64,
-        obsolete: Vec<String>,
-    ) -> Result<(Self, State)> {
-        let mut manifest = Self {
+    /// With no file yet.
+    fn unwritten(folder: &Arc<dyn Folder>, state: State, next_number: u64) -> Self {
+        Self {
             folder: Arc::clone(folder),
-            state: state.clone(),
+            state,
             tail: None,
             in_doubt: false,
+            doubtful: None,
             next_number,
-            obsolete,
+            obsolete: Vec::new(),
             roll_bytes: ROLL_BYTES,
-        };
-        manifest.roll()?;
-        Ok((manifest, state))
+        }
     }
 
     /// The state on disk, without changing anything there. A writer may be at work meanwhile.
@@ -142,20 +139,23 @@ impl Manifest {
         self.in_doubt
     }
 
-    /// Marks the end of the file, so that damage to the last record is found out: without the
-    /// mark it looks like a torn write. Commits after it go to a new file.
-    pub(crate) fn close(&mut self) -> Result<()> {
-        if self.in_doubt {
-            self.roll()?;
+    /// Says that the database was closed, its log at `log_end` (not 0), in a new file: so damage
+    /// to the manifest's end or to the log's is found out, where it would else look like a torn
+    /// write. A commit after it opens the database again.
+    ///
+    /// If the disk is too full for that, all stays as a killed process would leave it.
+    pub(crate) fn close(&mut self, log_end: u64, last_seq: u64) -> Result<()> {
+        self.state.log_end = log_end;
+        self.state.last_seq = self.state.last_seq.max(last_seq);
+        let closed = self.roll();
+        match closed {
+            Ok(()) => self.obsolete.extend(self.tail.take().map(|tail| tail.name)),
+            Err(_) => self.state.log_end = 0,
         }
-        if self.tail.is_none() {
-            return Ok(());
-        }
-        let marked = self.append(Kind::End, &[]);
-        // With or without the mark the file says the same.
-        self.in_doubt = false;
-        self.obsolete.extend(self.tail.take().map(|tail| tail.name));
-        marked
+        closed.or_else(|e| match e.kind() {
+            ErrorKind::Full if !self.in_doubt => Ok(()),
+            _ => Err(e),
+        })
     }
 
     #[cfg(test)]
@@ -170,7 +170,7 @@ impl Manifest {
     fn write(&mut self, edits: &[Edit]) -> Result<()> {
         match &mut self.tail {
             Some(_) if edits.is_empty() => return Ok(()),
-            Some(tail) if tail.at < tail.full_at => return self.append(Kind::Edits, edits),
+            Some(tail) if tail.at < tail.full_at => return self.append(edits),
             _ => {}
         }
         let rolled = self.roll();
@@ -179,18 +179,18 @@ impl Manifest {
             // free space depend on it.
             Some(tail) if rolled.is_err() => {
                 tail.full_at = tail.at + self.roll_bytes;
-                self.append(Kind::Edits, edits)
+                self.append(edits)
             }
             _ => rolled,
         }
     }
 
     /// Appends a record and syncs. If that fails, the file is not appended to any more.
-    fn append(&mut self, kind: Kind, edits: &[Edit]) -> Result<()> {
+    fn append(&mut self, edits: &[Edit]) -> Result<()> {
         let Some(tail) = &mut self.tail else {
             return Err(Error::new(ErrorKind::Misuse, "the manifest has no file to append to"));
         };
-        let record = record::encode(tail.seed, kind, tail.number, |out| {
+        let record = record::encode(tail.seed, Kind::Edits, tail.number, |out| {
             edits.iter().for_each(|edit| edit.encode(out));
         })?;
         tail.reserve(record.len() as u64)?;
@@ -212,6 +212,11 @@ impl Manifest {
     ///
     /// If it fails before `current` is touched, the file in use stays in use.
     fn roll(&mut self) -> Result<()> {
+        if let Some(current) = &self.doubtful {
+            current.stage(&self.folder)?;
+            current::publish(&*self.folder)?;
+            self.doubtful = None;
+        }
         let number = self.next_number;
         self.next_number += 1;
         let name = manifest_name(number);

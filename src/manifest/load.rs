@@ -3,7 +3,7 @@
 use super::{
     Edit, State,
     current::{CURRENT, Current},
-    record::{self, HEADER, Kind, MANIFEST_BYTES_MAX, Record},
+    record::{self, HEADER, Kind, MANIFEST_BYTES_MAX},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -120,12 +120,11 @@ pub(super) fn replay(bytes: &[u8], current: &Current) -> Result<State> {
             break;
         };
         match record.kind {
+            Kind::Edits if state.log_end != 0 => {
+                return Err(corrupt(at, "edits of a database that is closed".into()));
+            }
             Kind::Edits => {
                 apply(&mut state, record.payload).map_err(|what| corrupt(at, what))?;
-            }
-            Kind::End => {
-                check_nothing_follows(rest, &record).map_err(|what| corrupt(at, what))?;
-                break;
             }
             Kind::State => return Err(corrupt(at, "a second state".into())),
         }
@@ -150,10 +149,4 @@ fn apply(state: &mut State, payload: &[u8]) -> Result<(), String> {
         state.apply(&edit)?;
     }
     Ok(())
-}
-
-fn check_nothing_follows(rest: &[u8], end: &Record<'_>) -> Result<(), String> {
-    let behind = rest.get(end.len..).unwrap_or_default();
-    let is_clean = end.payload.is_empty() && behind.iter().all(|byte| *byte == 0);
-    is_clean.then_some(()).ok_or_else(|| "something follows the end".into())
 }

@@ -8,13 +8,14 @@
 //! appended behind a write that failed.
 //!
 //! ```text
-//! current  ->  manifest-0000000007:  state | edits | edits | ... | end | zeros, allocated ahead
+//! current  ->  manifest-0000000007:  state | edits | edits | ... | zeros, allocated ahead
 //! ```
 //!
 //! - [`State`] is what a manifest says, [`Edit`] a step from one state to the next.
 //! - A commit appends one record and syncs it: one data sync, as the space is allocated ahead.
-//! - Opening, and growing long, *rolls*: a new file begins with the whole state, is synced, then
-//!   `current` is replaced (write, sync, rename, sync the folder), then the old file is removed.
+//! - The first commit after opening, growing long, and closing *roll*: a new file begins with the
+//!   whole state, is synced, then `current` is replaced (write, sync, rename, sync the folder),
+//!   then the old file is removed. So of a closed database every byte is vouched for.
 //! - After a failed write or sync nothing is known about the end of the file. The state in memory
 //!   stays what it was, and the next commit rolls.
 

@@ -5,7 +5,7 @@
 //!
 //!  0  checksum u64   of all that follows, padding included; seeded by database and file
 //!  8  length u32     of the payload
-//! 12  kind u8        1 state, 2 edits, 3 end
+//! 12  kind u8        1 state, 2 edits
 //! 13  zero [u8; 3]
 //! 16  number u64     0, 1, 2, ... within the file
 //! 24  payload, then zeros up to a multiple of 8
@@ -33,8 +33,6 @@ pub(super) enum Kind {
     State = 1,
     /// Edits done as one.
     Edits = 2,
-    /// Nothing: the file was closed here.
-    End = 3,
 }
 
 /// A record that was read.
@@ -126,7 +124,6 @@ impl Header {
         let kind = match reader.take(4)? {
             [1, 0, 0, 0] => Kind::State,
             [2, 0, 0, 0] => Kind::Edits,
-            [3, 0, 0, 0] => Kind::End,
             _ => return None,
         };
         let number = reader.u64()?;

@@ -6,7 +6,7 @@
 //! ```text
 //! Format: state
 //!
-//! db_id u128 | next_file | next_table | log_start | last_seq | tables
+//! db_id u128 | next_file | next_table | log_start | log_end | last_seq | tables
 //! tables times: id | name | engine u8 | options | settled | root | runs
 //!               runs times, oldest first: level u8 | file | bytes | meta
 //! ```
@@ -34,6 +34,9 @@ pub(crate) struct State {
     pub(crate) next_table: TableId,
     /// The first log segment that may hold entries which are in no home yet; 0: there is no log.
     pub(crate) log_start: SegmentId,
+    /// The position behind the log's closing mark, while the database is closed; 0 while it is
+    /// open, and after a crash.
+    pub(crate) log_end: u64,
     /// Sequence numbers up to this one are taken.
     pub(crate) last_seq: u64,
     /// Where each file is listed, and which table has each name: both derived from `tables`, so
@@ -133,12 +136,14 @@ impl State {
             next_file: 1,
             next_table: 1,
             log_start: 0,
+            log_end: 0,
             last_seq: 0,
             files: BTreeMap::new(),
             names: BTreeMap::new(),
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn table(&self, id: TableId) -> Option<&TableRecord> {
         self.tables.get(&id)
     }
@@ -164,6 +169,7 @@ impl State {
         put_varint(out, self.next_file);
         put_varint(out, self.next_table.into());
         put_varint(out, self.log_start);
+        put_varint(out, self.log_end);
         put_varint(out, self.last_seq);
         put_varint(out, self.tables.len() as u64);
         self.tables.values().for_each(|table| table.encode(out));
@@ -176,6 +182,7 @@ impl State {
         state.next_file = reader.varint()?;
         state.next_table = reader.varint()?.try_into().ok()?;
         state.log_start = reader.varint()?;
+        state.log_end = reader.varint()?;
         state.last_seq = reader.varint()?;
         let tables = reader.varint()?;
         let mut above = None;

@@ -147,7 +147,8 @@ proptest! {
             model.assert_is(manifest.state());
             prop_assert_eq!(&Manifest::load(&*folder).unwrap(), manifest.state());
             if then == 1 {
-                manifest.close().unwrap();
+                manifest.close(7, 0).unwrap();
+                prop_assert_eq!(manifest.state().log_end, 7);
             }
             if then <= 2 {
                 let before = manifest.state().clone();

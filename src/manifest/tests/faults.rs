@@ -165,13 +165,13 @@ fn live(faulty: &Faulty, roll_bytes: u64) {
         assert!(!manifest.in_doubt());
         assert_eq!(&Manifest::load(&*faulty.inner).unwrap(), manifest.state());
     }
-    let last = manifest.state().clone();
-    while manifest.close().is_err() {}
+    let last = State { log_end: 9, ..manifest.state().clone() };
+    while manifest.close(9, 0).is_err() {}
     assert_eq!(Manifest::load(&*faulty.inner).unwrap(), last);
     let opened = retry(|| Manifest::open(&folder));
     assert_eq!(opened.1, last);
     faulty.heal();
-    drop(Manifest::open(&folder).unwrap());
+    Manifest::open(&folder).unwrap().0.commit(&[]).unwrap();
     assert_eq!(manifests(&*folder).len(), 1);
     assert!(!folder.list().unwrap().contains(&"current.new".to_owned()));
 }
@@ -290,11 +290,15 @@ fn small_edits_go_on_when_there_is_no_room_to_roll() {
         assert_eq!(&Manifest::load(&*folder).unwrap(), manifest.state());
     }
     assert_eq!(manifests(&*folder), ["manifest-0000000001"]);
+    manifest.close(5, 0).unwrap();
+    assert_eq!(Manifest::load(&*folder).unwrap().log_end, 0, "as a killed process leaves it");
     no_room.1.store(false, Ordering::Relaxed);
     (50..99).for_each(|id| manifest.commit(&[create_table(id, &format!("{id}"))]).unwrap());
     assert_eq!(manifests(&*folder).len(), 1);
     assert_ne!(manifests(&*folder), ["manifest-0000000001"]);
     assert_eq!(&Manifest::load(&*folder).unwrap(), manifest.state());
+    manifest.close(5, 0).unwrap();
+    assert_eq!(Manifest::load(&*folder).unwrap().log_end, 5);
 }
 
 #[test]
