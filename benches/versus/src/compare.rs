@@ -14,6 +14,7 @@ use crate::{
 use std::{
     collections::HashMap,
     env, fs,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     thread,
@@ -125,15 +126,29 @@ impl Run<'_> {
     fn one(&mut self, workload: &Workload, engine: &str, round: u32) -> Result<()> {
         let mut task = self.task(workload, engine, round);
         let scratch = self.root.join("scratch");
-        match workload.start {
-            Start::Empty => fs::create_dir_all(&scratch)?,
-            Start::Loaded => task.dir = self.base(&task)?,
-        }
-        let done = self.child(&task);
         if scratch.exists() {
             fs::remove_dir_all(&scratch)?;
         }
-        self.keep(&task, done?)
+        match workload.start {
+            Start::Empty => fs::create_dir_all(&scratch)?,
+            Start::Loaded => task.dir = self.base(&task)?,
+            Start::Copied => copy(&self.base(&task)?, &scratch)?,
+            Start::Killed => {
+                fs::create_dir_all(&scratch)?;
+                self.crash(&Task { step: Step::Crash, ..task.clone() })?;
+            }
+        }
+        let phases = self.child(&task)?;
+        self.keep(&task, phases)
+    }
+
+    /// Runs a child that has to die of its own signal.
+    fn crash(&self, task: &Task) -> Result<()> {
+        let status = self.wait(&mut self.spawn(task, &self.root.join("nothing"))?)?;
+        match status.signal() {
+            Some(9) => Ok(()),
+            _ => Err(format!("it was to kill itself, and ended with {status}").into()),
+        }
     }
 
     fn task(&self, workload: &Workload, engine: &str, round: u32) -> Task {
@@ -145,13 +160,13 @@ impl Run<'_> {
             round,
             dir: self.root.join("scratch"),
             n: options.n,
-            ops: options.ops,
-            seconds: options.seconds,
+            asked_ops: options.ops,
+            cap_seconds: options.seconds,
             memory_mib: options.memory,
             threads: options.threads.max(1),
             keys: options.keys,
             value_bytes: options.value_bytes,
-            big: false,
+            big: workload.big,
             compact: options.compact,
         }
     }
@@ -219,4 +234,13 @@ impl Run<'_> {
         child.wait()?;
         Err("it took too long and was killed".into())
     }
+}
+
+/// Copies a database. Sparse files stay sparse.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    if !status.success() {
+        return Err(format!("cp has failed: {status}").into());
+    }
+    Ok(())
 }

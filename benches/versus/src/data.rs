@@ -36,6 +36,14 @@ impl Keys {
         }
     }
 
+    /// Where the first `share` of all random keys ends.
+    pub fn boundary(self, share: f64) -> Key {
+        match self {
+            Keys::Hashed => halves((share * u64::MAX as f64) as u64, 0),
+            Keys::Decimal => decimal((share * (1u64 << DECIMAL_BITS) as f64) as u64),
+        }
+    }
+
     /// Number `i`'s key where keys ascend with numbers.
     pub fn ascending(self, i: u64) -> Key {
         match self {
@@ -168,11 +176,6 @@ impl Pairs {
         let each = self.values.len() / self.keys.len().max(1);
         self.keys.iter().zip(self.values.chunks_exact(each.max(1)))
     }
-
-    /// Bytes of all values.
-    pub fn bytes(&self) -> usize {
-        self.values.len()
-    }
 }
 
 /// A fast random generator, seeded: the same sequence for every engine.
@@ -267,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_keys_is_before_its_boundary() {
+        for shape in [Keys::Hashed, Keys::Decimal] {
+            let before = (0..10_000).filter(|&i| shape.random(i) < shape.boundary(0.9)).count();
+            assert!((8_900..9_100).contains(&before), "{before}");
+        }
+    }
+
+    #[test]
     fn decimal_keys_read_as_such() {
         assert_eq!(&Keys::Decimal.ascending(1234), b"user000000001234");
         assert_eq!(Keys::Decimal.random(7)[..4], *b"user");
@@ -324,7 +335,6 @@ mod tests {
             assert_eq!(pairs.iter().count(), 10);
             assert!(pairs.iter().all(|(key, value)| values.fits(key, value)));
         }
-        assert_eq!(pairs.bytes(), 1000);
     }
 
     #[test]
@@ -337,13 +347,13 @@ mod tests {
 
     #[test]
     fn zipf_draws_as_often_as_it_should() {
-        let (count, draws) = (1000, 200_000);
+        let (count, draws) = (1000u64, 200_000u64);
         let zipf = Zipf::new(count);
         let mut random = Random::new(1);
         let mut seen = vec![0u64; count as usize];
         (0..draws).for_each(|_| seen[zipf.rank(&mut random) as usize] += 1);
         let zeta: f64 = (1..=count).map(|rank| (rank as f64).powf(-THETA)).sum();
-        for rank in [0, 1, 9] {
+        for rank in [0u64, 1, 9] {
             let expected = draws as f64 / ((rank + 1) as f64).powf(THETA) / zeta;
             let got = seen[rank as usize] as f64;
             assert!((got / expected - 1.0).abs() < 0.15, "rank {rank}: {got} for {expected}");

@@ -14,11 +14,13 @@ pub struct Setup {
     /// Bytes for caches and write buffers together.
     pub memory: usize,
     /// Whether values are of 64 KiB: engines that can keep large values apart do.
+    #[allow(dead_code, reason = "only some engines ask")]
     pub big_values: bool,
 }
 
 impl Setup {
     /// Bytes of one write buffer: a quarter of the memory, at most 64 MiB, as Tonearm has it.
+    #[allow(dead_code, reason = "only some engines ask")]
     pub fn write_buffer(&self) -> usize {
         (self.memory / 4).min(64 << 20)
     }

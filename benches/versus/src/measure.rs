@@ -152,6 +152,11 @@ impl Laps {
         self.last = Instant::now();
     }
 
+    /// Whether the last operation was beyond the end.
+    pub fn ended(&self) -> bool {
+        self.capped
+    }
+
     /// Operations so far.
     pub fn count(&self) -> u64 {
         self.histogram.len()

@@ -31,8 +31,8 @@ pub struct Task {
     pub round: u32,
     pub dir: PathBuf,
     pub n: u64,
-    pub ops: Option<u64>,
-    pub seconds: f64,
+    pub asked_ops: Option<u64>,
+    pub cap_seconds: f64,
     pub memory_mib: usize,
     pub threads: usize,
     pub keys: Keys,
@@ -58,7 +58,7 @@ impl Task {
 
     /// How many operations to do: as asked, or else `default`.
     pub fn ops(&self, default: u64) -> u64 {
-        self.ops.unwrap_or(default)
+        self.asked_ops.unwrap_or(default)
     }
 
     /// Number `i`'s key.
@@ -78,6 +78,6 @@ impl Task {
 
     /// The longest a phase may take, where it can be stopped.
     pub fn cap(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
+        Duration::from_secs_f64(self.cap_seconds)
     }
 }

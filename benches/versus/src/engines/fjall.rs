@@ -37,8 +37,9 @@ impl Engine for Fjall {
     }
 
     fn put_durable(&self, key: &Key, value: &[u8]) -> Result<()> {
-        self.table.insert(*key, value)?;
-        Ok(self.db.persist(PersistMode::SyncData)?)
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        batch.insert(&self.table, *key, value);
+        Ok(batch.commit()?)
     }
 
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
@@ -57,11 +58,11 @@ impl Engine for Fjall {
 
     fn settle(&self) -> Result<()> {
         self.table.rotate_memtable_and_wait()?;
-        // Nothing says that no compaction will follow: a tenth of a second without one does.
+        // Nothing says that no compaction will follow: a twentieth of a second without one does.
         let mut quiet = 0;
         let mut done = self.db.compactions_completed();
         while quiet < 10 {
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(5));
             let now = self.db.compactions_completed();
             let idle = self.db.outstanding_flushes() == 0 && self.db.active_compactions() == 0;
             quiet = if idle && now == done { quiet + 1 } else { 0 };

@@ -37,10 +37,11 @@ impl<const MAPPED: bool> RocksDb<MAPPED> {
         options.set_write_buffer_manager(&buffers);
         options.set_bytes_per_sync(1 << 20);
         options.set_block_based_table_factory(&Self::tables(&cache));
-        if MAPPED {
-            options.set_allow_mmap_reads(true);
-        }
+        options.set_allow_mmap_reads(MAPPED);
         if setup.big_values {
+            if !MAPPED {
+                options.set_blob_cache(&cache);
+            }
             options.set_enable_blob_files(true);
             options.set_min_blob_size(4 << 10);
             options.set_enable_blob_gc(true);

@@ -1,38 +1,58 @@
-//! Loads: single puts, batches, durable puts, and the load that read workloads start from.
+//! Loads: single puts, batches, durable puts, overwrites, and the load that reads start from.
 
-use super::check;
+use super::{
+    check,
+    together::{joined, together},
+};
 use crate::{
-    data::{Key, Pairs},
+    data::{Key, Pairs, Random},
     engine::{Engine, Result},
     measure::{Laps, Meter, Phase},
     task::Task,
 };
-use std::{
-    sync::{
-        Barrier,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries of a batch.
 const BATCH: u64 = 1000;
+/// Large values of a batch.
+const BIG_BATCH: u64 = 16;
 
 /// One put after the other.
 pub fn single<E: Engine>(task: &Task, key: impl Fn(u64) -> Key) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
+    let keys = (0..task.ops(task.count())).map(key);
+    let (meter, laps) = puts(task, &engine, keys, 0)?;
+    finish(task, engine, &meter, &laps, [laps.count(); 2])
+}
+
+/// Puts over stored keys, all alike.
+pub fn overwrite<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
+    let engine: E = task.open()?;
+    let count = task.count();
+    let mut random = Random::new(1);
+    let keys = (0..task.ops(count)).map(|_| task.key(random.below(count)));
+    let (meter, laps) = puts(task, &engine, keys, 1)?;
+    finish(task, engine, &meter, &laps, [laps.count(), count])
+}
+
+fn puts<E: Engine>(
+    task: &Task,
+    engine: &E,
+    keys: impl Iterator<Item = Key>,
+    generation: u64,
+) -> Result<(Meter, Laps)> {
     let values = task.values();
+    let mut value = Vec::new();
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
-    let mut value = Vec::new();
-    for key in (0..task.ops(task.count())).map(key) {
-        values.fill(&key, 0, &mut value);
+    for key in keys {
+        values.fill(&key, generation, &mut value);
         engine.put(&key, &value)?;
         if !laps.lap() {
             break;
         }
     }
-    finish(task, engine, &meter, &laps, laps.count())
+    Ok((meter, laps))
 }
 
 /// One batch after the other: a latency is that of a batch.
@@ -41,12 +61,12 @@ pub fn batches<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
     let puts = put_batches(task, &engine, &mut laps)?;
-    finish(task, engine, &meter, &laps, puts)
+    finish(task, engine, &meter, &laps, [puts; 2])
 }
 
 fn put_batches<E: Engine>(task: &Task, engine: &E, laps: &mut Laps) -> Result<u64> {
     let (values, count) = (task.values(), task.ops(task.count()));
-    let batch = if task.big { 16 } else { BATCH };
+    let batch = if task.big { BIG_BATCH } else { BATCH };
     let mut pairs = Pairs::default();
     let mut puts = 0;
     while puts < count {
@@ -69,20 +89,21 @@ fn finish<E: Engine>(
     engine: E,
     meter: &Meter,
     laps: &Laps,
-    puts: u64,
+    [puts, held]: [u64; 2],
 ) -> Result<Vec<Phase>> {
     let bytes = puts * task.entry_bytes();
     let load = meter.phase("load", puts)?.with(laps).wrote(bytes);
     engine.settle()?;
-    let settled = meter.phase("sustained", puts)?.wrote(bytes).stored(&task.dir, bytes)?;
-    check::holds(task, &engine, puts)?;
+    let settled = meter.phase("sustained", puts)?.wrote(bytes);
+    let settled = settled.stored(&task.dir, held * task.entry_bytes())?;
+    check::holds(task, &engine, held)?;
     engine.close()?;
     Ok(vec![load, settled])
 }
 
 /// Loads the database that read workloads share.
 pub fn load<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
-    let task = &Task { ops: None, seconds: f64::from(u32::MAX), ..task.clone() };
+    let task = &Task { asked_ops: None, cap_seconds: f64::from(u32::MAX), ..task.clone() };
     let engine: E = task.open()?;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
@@ -104,29 +125,13 @@ pub fn durable<E: Engine>(task: &Task, threads: u64, default: u64) -> Result<Vec
     let engine: E = task.open()?;
     let count = task.ops(default);
     let next = AtomicU64::new(0);
-    let barrier = Barrier::new(threads as usize + 1);
-    let (meter, mut laps, others) = thread::scope(|scope| -> Result<_> {
-        let work = || {
-            barrier.wait();
-            put_durably(task, &engine, count, &next)
-        };
-        let spawned: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        barrier.wait();
-        let meter = Meter::start()?;
-        let laps = Laps::start(task.cap())?;
-        let others = spawned.into_iter().map(|thread| match thread.join() {
-            Ok(laps) => laps,
-            Err(_) => Err("a thread panicked".into()),
-        });
-        Ok((meter, laps, others.collect::<Result<Vec<Laps>>>()?))
-    })?;
-    let phase = meter.phase("durable", 0)?;
-    others.iter().for_each(|other| laps.join(other));
-    let puts = laps.count();
-    let phase = Phase { ops: puts, ..phase }.with(&laps).wrote(puts * task.entry_bytes());
+    let put = |_, ()| put_durably(task, &engine, count, &next);
+    let (phase, laps) = together(threads, |_| Ok(()), put)?;
+    let phase = joined(task, "durable", phase, &laps)?;
+    let puts = phase.ops;
     check::holds(task, &engine, puts)?;
     engine.close()?;
-    Ok(vec![phase])
+    Ok(vec![phase.wrote(puts * task.entry_bytes())])
 }
 
 fn put_durably<E: Engine>(task: &Task, engine: &E, count: u64, next: &AtomicU64) -> Result<Laps> {

@@ -1,13 +1,16 @@
 //! Gets from a loaded database: one at a time, many at once, by several threads.
 
-use super::check::{self, fail_if};
+use super::{
+    check::{self, fail_if},
+    together::{joined, together},
+};
 use crate::{
-    data::{ABSENT, Key, Random, Values, Zipf},
+    data::{ABSENT, Key, Random, Values, Zipf, word_sum},
     engine::{Engine, Reader, Result},
     measure::{Laps, Meter, Phase},
     task::Task,
 };
-use std::{sync::Barrier, thread};
+use std::hint::black_box;
 
 /// Keys of a multiget.
 const MANY: usize = 16;
@@ -60,41 +63,25 @@ impl Iterator for Draws {
 
 /// How many gets are made unless asked otherwise.
 fn default_ops(task: &Task) -> u64 {
-    task.ops(task.count().min(4_000_000))
+    let count = task.count();
+    task.ops(if task.big { 4 * count } else { count.min(4_000_000) })
 }
 
 /// One get after the other, on `threads` threads.
 pub fn gets<E: Engine>(task: &Task, threads: usize, pick: Pick) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     check::warm(task, &engine)?;
-    let ops = default_ops(task).div_ceil(threads as u64);
-    let (ready, go) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    let phase = thread::scope(|scope| -> Result<Phase> {
-        let work = |seed| {
-            let draws = Draws::new(pick, seed, task.count(), ops);
-            ready.wait();
-            go.wait();
-            get_each(task, &engine, draws?, ops, pick != Pick::Missing)
-        };
-        let spawned: Vec<_> =
-            (0..threads as u64).map(|seed| scope.spawn(move || work(seed + 1))).collect();
-        ready.wait();
-        let meter = Meter::start();
-        go.wait();
-        let mut laps = Laps::start(task.cap())?;
-        let mut others = Vec::new();
-        for thread in spawned {
-            others.push(thread.join().map_err(|_| "a thread panicked")??);
-        }
-        let phase = meter?.phase("gets", 0)?;
-        others.iter().for_each(|other| laps.join(other));
-        Ok(Phase { ops: laps.count(), ..phase }.with(&laps))
-    })?;
+    let threads = threads as u64;
+    let ops = default_ops(task).div_ceil(threads);
+    let draw = |thread| Draws::new(pick, thread + 1, task.count(), ops);
+    let get = |_, draws| get_each(task, &engine, draws, ops, pick != Pick::Missing);
+    let (phase, laps) = together(threads, draw, get)?;
     engine.close()?;
-    Ok(vec![phase])
+    Ok(vec![joined(task, "gets", phase, &laps)?])
 }
 
-/// Gets `ops` keys, all of them stored or none.
+/// Gets `ops` keys, all of them stored or none. Every byte of a large value is read, and the first
+/// ones of others.
 fn get_each<E: Engine>(
     task: &Task,
     engine: &E,
@@ -108,7 +95,12 @@ fn get_each<E: Engine>(
     let mut right = 0;
     for i in draws.take(ops as usize) {
         let key = task.key(i);
-        reader.get(&key, |value| right += u64::from(values.fits(&key, value)))?;
+        reader.get(&key, |value| {
+            right += u64::from(values.fits(&key, value));
+            if task.big {
+                black_box(word_sum(value));
+            }
+        })?;
         if !laps.lap() {
             break;
         }
