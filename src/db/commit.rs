@@ -250,6 +250,12 @@ impl Shared {
         let tables = self.tables.read();
         let active = |table: &&Arc<TableState>| table.view().active.bytes();
         let total: usize = tables.values().map(|table| active(&table)).sum();
+        let half = self.options.memtable_capacity() / 2;
+        let is_half_full =
+            |table: &Arc<TableState>| (half..half + half / 8).contains(&active(&table));
+        if tables.values().any(is_half_full) && self.pool.want() {
+            self.signals.ask();
+        }
         let can_seal = |table: &&Arc<TableState>| {
             let view = table.view();
             view.sealed.len() < SEALED_MAX && !view.active.is_empty()

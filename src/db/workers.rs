@@ -103,6 +103,9 @@ fn sync_now_and_then(shared: &Arc<Shared>, interval: Duration) {
 impl Shared {
     /// One piece of background work; says whether there was any.
     fn turn(self: &Arc<Self>, flushes: bool, merges: bool, idle: bool) -> Result<bool> {
+        if flushes {
+            self.pool.prepare(self.options.memtable_capacity());
+        }
         if flushes && (self.prepare_log()? | self.absorb_one()? | self.bury()) {
             return Ok(true);
         }

@@ -175,7 +175,9 @@ impl Log {
         let mut ahead = self.ahead.lock();
         ahead.unmap = None;
         if ahead.ready.is_none() {
-            ahead.ready = Some(self.create(&mut ahead, 0)?);
+            let segment = self.create(&mut ahead, 0)?;
+            segment.map.iter().for_each(|map| map.load());
+            ahead.ready = Some(segment);
         }
         self.spare_from.store(u64::MAX, Ordering::Relaxed);
         Ok(())

@@ -95,6 +95,16 @@ impl Region {
         self.start
     }
 
+    /// Has all of it in memory, in huge pages where there are some, so that no write waits for the
+    /// system to clear a page. What it holds stays as it is.
+    pub(super) fn populate(&self) {
+        self.advise_huge(0);
+        #[cfg(target_os = "linux")]
+        if let Backing::Mapping(mapping) = &self.backing {
+            let _ = mapping.advise(memmap2::Advice::PopulateWrite);
+        }
+    }
+
     /// Asks for huge pages from `from` on: far fewer faults and misses of the address cache.
     pub(super) fn advise_huge(&self, from: usize) {
         #[cfg(target_os = "linux")]

@@ -144,6 +144,10 @@ pub trait MapMut: fmt::Debug + Send + Sync {
     /// Copies `bytes` to `at`. Bytes past the mapped length are not written: the caller has
     /// checked, and a debug build asserts it.
     fn store(&mut self, at: usize, bytes: &[u8]);
+
+    /// Brings its pages into memory, so that the first store to each costs less. Advice: it may
+    /// do nothing.
+    fn load(&self) {}
 }
 
 /// Whether `name` may name a file of ours: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, not starting

@@ -19,7 +19,9 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
         let path = if CACHED { ReadPath::Cached } else { ReadPath::Auto };
-        let db = Db::builder().memory(setup.memory).read_path(path).open(dir)?;
+        // No peer syncs its log by itself.
+        let options = Db::builder().memory(setup.memory).read_path(path).sync_interval(None);
+        let db = options.open(dir)?;
         let table = db.lsm("main")?;
         Ok(Self { db, table })
     }
