@@ -3,13 +3,15 @@
 //! Of entries with equal keys the newest source's counts. A tournament ([`losers`]) finds the
 //! next entry by comparing *heads*: eight bytes of the key as a number, taken behind the prefix
 //! which the keys of all sources have in common just now. Only equal heads cost a look at keys.
-//! Three more things make it cheap:
+//! Four more things make it cheap:
 //!
 //! - A source that won twice in a row likely goes on winning (runs of neighbouring keys): then it
 //!   is compared with the runner-up alone.
 //! - Where two keys are found equal, the older one is marked; it is skipped later without a
 //!   comparison with what went before.
 //! - A range deleted by newer sources is left by one seek, not entry by entry.
+//! - Deletes in a row are walked over along with the entries they hide, two sources in lockstep,
+//!   without a match for each.
 //!
 //! The prefix adapts: it shrinks when the merge leaves it and grows when heads tie too often. A
 //! head is monotone in the key whatever the prefix is, so this is a matter of speed alone.
@@ -35,6 +37,8 @@ pub(crate) enum Deletes {
 /// This many ties of heads, and the prefix is looked at again. Few in tests, which are short.
 const PATIENCE: u32 = if cfg!(test) { 4 } else { 64 };
 const PATIENCE_MAX: u32 = 1 << 20;
+/// After this many deletes in a row the next ones are expected to be as many.
+const DEAD_STREAK: u32 = if cfg!(test) { 2 } else { 16 };
 /// A prefix is compared in steps of so many bytes, and has a whole number of them: five bytes of
 /// a head at least are then worth something.
 const PREFIX_STEP: usize = 4;
@@ -49,6 +53,8 @@ pub(crate) struct Merge<C> {
     runner_up: u64,
     deletes: Deletes,
     valid: bool,
+    /// Deletes in a row that the merge has just walked over.
+    dead: u32,
     /// For each source what newer ones deleted; empty if nobody deleted ranges.
     deleted: Vec<RangeSet>,
     range_deletes: RangeSet,
@@ -78,6 +84,7 @@ impl<C: Cursor> Merge<C> {
             runner_up: 0,
             deletes,
             valid: false,
+            dead: 0,
             deleted,
             range_deletes: if deletes == Deletes::Keep { all } else { RangeSet::default() },
             turn: Vec::new(),
@@ -119,8 +126,10 @@ impl<C: Cursor> Merge<C> {
             } else if self.is_deleted(source) {
                 self.leave_deleted(source)?;
             } else if self.deletes == Deletes::Hide && self.sources[source].kind() == Kind::Delete {
-                self.step(source)?;
+                self.dead = self.dead.saturating_add(1);
+                if self.dead > DEAD_STREAK { self.leave_dead(source) } else { self.step(source) }?;
             } else {
+                self.dead = 0;
                 self.valid = true;
                 return Ok(());
             }
@@ -184,6 +193,44 @@ impl<C: Cursor> Merge<C> {
         }
         let moved = self.heads.contender(source, cursor);
         self.replay(moved);
+        Ok(())
+    }
+
+    /// Moves the winner, one of many deletes in a row, and the only source that has what they
+    /// hide past all that the two have in common.
+    #[cold]
+    fn leave_dead(&mut self, source: usize) -> Result<()> {
+        let head = self.losers.winner().head;
+        let contenders = self.losers.contenders().iter().copied();
+        let others = contenders.filter(|other| other.source() != source);
+        let hidden = others.clone().find(|other| other.is_shadowed() && other.head == head);
+        let Some(hidden) = hidden.filter(|_| self.deleted.is_empty()) else {
+            return self.step(source);
+        };
+        // Where the others are: not here, as they may be at the same key.
+        let others = others.filter(|other| other.source() != hidden.source());
+        let rest = others.map(|other| other.head).min();
+        if rest.is_some_and(|rest| rest <= head) {
+            return self.step(source);
+        }
+        let Self { sources, losers, heads, .. } = self;
+        if let Ok([newer, older]) = sources.get_disjoint_mut([source, hidden.source()]) {
+            loop {
+                for cursor in [&mut *newer, &mut *older] {
+                    if heads.reverse { cursor.prev() } else { cursor.next() }?;
+                }
+                let ended = !newer.valid() || !older.valid() || newer.kind() != Kind::Delete;
+                if ended || newer.key() != older.key() {
+                    break;
+                }
+                if rest.is_some_and(|rest| heads.head(newer.key()) >= rest) {
+                    break;
+                }
+            }
+        }
+        losers.set((0..).zip(sources.iter()).map(|(i, source)| heads.contender(i, source)));
+        losers.play(|a, b| heads.settle_tie(sources, a, b));
+        self.runner_up = 0;
         Ok(())
     }
 

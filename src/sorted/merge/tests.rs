@@ -120,6 +120,24 @@ fn source() -> impl Strategy<Value = VecCursor> {
     })
 }
 
+/// Keys in stretches: absent, put, deleted.
+fn stretches() -> impl Strategy<Value = VecCursor> {
+    let front = prop_oneof![Just(""), Just("user:00000001:")];
+    let stretches = prop::collection::vec((0u8..3, 1usize..40), 1..8);
+    (front, stretches).prop_map(|(front, stretches)| {
+        let whats = stretches.iter().flat_map(|(what, len)| std::iter::repeat_n(*what, *len));
+        let entries = whats.enumerate().filter_map(|(number, what)| {
+            let key = format!("{front}{number:03}").into_bytes();
+            match what {
+                0 => None,
+                1 => Some((key, Kind::Put, vec![number as u8])),
+                _ => Some((key, Kind::Delete, Vec::new())),
+            }
+        });
+        VecCursor { entries: Arc::new(entries.collect()), ..VecCursor::default() }
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     First,
@@ -216,6 +234,29 @@ proptest! {
             sources.iter().flat_map(|source| source.ranges.spans().to_vec()).collect();
         let expected = if hide { RangeSet::default() } else { union };
         prop_assert_eq!(merge.range_deletes(), &expected);
+    }
+
+    #[test]
+    fn deletes_in_a_row_hide_what_they_should(
+        sources in prop::collection::vec(stretches(), 1..5),
+        steps in prop::collection::vec(step(), 0..10),
+    ) {
+        let model = model(&sources, Deletes::Hide);
+        let mut merge = Merge::new(sources, Deletes::Hide);
+        steps.iter().for_each(|step| take_step(&mut merge, &model, step));
+        let (mut forward, mut backward) = (Vec::new(), Vec::new());
+        merge.seek_first().unwrap();
+        while merge.valid() {
+            forward.push(merge.key().to_vec());
+            merge.next().unwrap();
+        }
+        merge.seek_last().unwrap();
+        while merge.valid() {
+            backward.push(merge.key().to_vec());
+            merge.prev().unwrap();
+        }
+        prop_assert!(forward.iter().eq(model.keys()));
+        prop_assert!(backward.iter().eq(model.keys().rev()));
     }
 
     #[test]
