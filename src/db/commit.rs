@@ -273,6 +273,10 @@ impl Shared {
             table.view().sealed.iter().map(|sealed| sealed.memtable.bytes()).sum()
         };
         let waiting: usize = tables.values().map(sealed).sum();
+        if tables.values().any(|table| table.view().active.is_mostly_deletes()) {
+            // Somebody puts them in order, before a reader has to.
+            self.signals.ask();
+        }
         let is_over = total + waiting > self.options.memory / 2;
         drop(tables);
         let is_due = victim.is_some() || (is_over && waiting > 0);

@@ -187,8 +187,9 @@ impl Db {
         shared.table_list().iter().try_for_each(|table| shared.flush(table))
     }
 
-    /// Does all background work there is, now and in this thread: writes out full memtables, merges
-    /// files until nothing is left to gain. For databases without threads, or before measuring.
+    /// Does all background work there is, now and in this thread: writes out memtables that are
+    /// full or have many deletes, merges files until nothing is left to gain. For databases
+    /// without threads, or before measuring.
     ///
     /// # Errors
     /// What stopped the work: `Full`, `Io`, `Corrupt`. Nothing is lost; it can be called again.

@@ -126,7 +126,7 @@ impl Shared {
         self.absorb_sealed(table).map(|_| ())
     }
 
-    fn seal_if_filled(&self, writing: &Writing, table: &Arc<TableState>) -> Result<()> {
+    pub(super) fn seal_if_filled(&self, writing: &Writing, table: &Arc<TableState>) -> Result<()> {
         let mut commit = writing.commit.lock();
         if let Some(error) = writing.log.poisoned() {
             return Err(error);

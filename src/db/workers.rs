@@ -109,6 +109,9 @@ impl Shared {
         if flushes && (self.prepare_log()? | self.absorb_one()? | self.bury()) {
             return Ok(true);
         }
+        if flushes && (self.sort_deletes() || (idle && self.seal_deletes()?)) {
+            return Ok(true);
+        }
         if !merges {
             return Ok(false);
         }
@@ -128,6 +131,29 @@ impl Shared {
         }
         writing.log.prepare_spare()?;
         Ok(true)
+    }
+
+    /// Puts memtables of mostly deletes in order, which whoever reads next would have to do. They
+    /// are what is left of a stretch of keys, and readers look there first.
+    fn sort_deletes(&self) -> bool {
+        let tables = self.table_list();
+        let views = tables.iter().map(|table| table.view());
+        views.filter(|view| view.active.is_mostly_deletes()).any(|view| view.active.sort())
+    }
+
+    /// Has memtables with many deletes written out, full or not: merged with what they delete,
+    /// they are gone, and so is what readers walk over in vain. Says whether there were any.
+    fn seal_deletes(&self) -> Result<bool> {
+        let writing = self.writing()?;
+        let tables = self.table_list();
+        let is_due = |table: &&Arc<TableState>| {
+            let view = table.view();
+            view.active.has_many_deletes() && view.sealed.is_empty() && !table.is_dropped()
+        };
+        let mut due = tables.iter().filter(is_due);
+        Ok(due.try_fold(0, |sealed, table| {
+            self.seal_if_filled(writing, table).map(|()| sealed + 1)
+        })? > 0)
     }
 
     /// Absorbs the oldest full memtables.
@@ -192,6 +218,7 @@ impl Shared {
         let shop = self.shop(self.breath());
         let mut progress = Progress::default();
         loop {
+            self.seal_deletes()?;
             let flushed = self.absorb_one()?;
             let merged = !flushed && self.merge_one(true, &shop)?;
             if !flushed && !merged && !self.prepare_log()? {

@@ -5,8 +5,9 @@
 //! 1. runs that need no reading to go away: covered by a newer range delete, or nothing but deletes
 //!    of nothing;
 //! 2. the level, level 0 among them, that is most above its limit;
-//! 3. runs that are mostly deletes, since scans walk over each of them in vain;
-//! 4. when nothing is written: level 0, and deletes that have nothing left to delete.
+//! 3. runs that delete much of what lies below them: it takes space, and scans walk over it;
+//! 4. when nothing is written: level 0; runs that delete a little; deletes that have nothing left
+//!    to delete.
 //!
 //! A level gives the run that overlaps least of the next level for its size, which moves most
 //! bytes down for each byte rewritten. All of it converges: every job takes bytes out of a level
@@ -26,6 +27,15 @@ use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 const FILES_MAX: usize = 25;
 /// Idle time is not used to merge level 0 into more than this many times its size.
 const IDLE_RATIO: u64 = 25;
+/// How many entries may be rewritten for each that goes away: while there is other work, and at
+/// leisure.
+const PRICE: u64 = 4;
+const IDLE_PRICE: u64 = 25;
+/// So many entries in vain hold a reader up for more than half a millisecond. To be rid of them is
+/// worth rewriting the file or two around them, whatever their size.
+const VAIN_MAX: u64 = 16 << 10;
+/// A run's range deletes beyond these are not looked at to see what it would free.
+const SPANS_MAX: usize = 64;
 
 /// What to do.
 pub(super) enum Pick {
@@ -48,7 +58,7 @@ impl Picker<'_> {
     pub(super) fn pick(&self, idle: bool) -> Option<Choice> {
         self.drops()
             .or_else(|| self.most_urgent())
-            .or_else(|| self.dense())
+            .or_else(|| self.wasteful(false))
             .or_else(|| if idle { self.at_leisure() } else { None })
     }
 
@@ -123,21 +133,74 @@ impl Picker<'_> {
         };
         let mut runs: Vec<_> = self.levels.level(level).runs().iter().collect();
         runs.sort_by_cached_key(cost);
-        runs.into_iter().find_map(|run| self.down(level, run))
+        runs.into_iter().find_map(|run| self.claimed(self.down(level, run)?))
     }
 
-    /// Runs that are mostly deletes.
-    fn dense(&self) -> Option<Choice> {
-        (1..LAST).find_map(|level| {
-            let runs = self.levels.level(level).runs().iter();
-            runs.filter(|run| is_dense(run)).find_map(|run| self.down(level, run))
+    /// Runs that delete much of what lies below them, for what it costs.
+    fn wasteful(&self, idle: bool) -> Option<Choice> {
+        let of_level = |level| {
+            let runs = self.levels.level(level).runs().iter().filter(|run| deletes_much(run));
+            runs.filter_map(move |run| self.down(level, run))
+        };
+        let mut all = self.wasteful_groups().chain((1..LAST).flat_map(of_level));
+        all.find_map(|merging| {
+            let pays = self.pays(&merging, idle);
+            if pays { self.claimed(merging) } else { None }
         })
+    }
+
+    /// Groups of level 0 with such runs, each with other groups that it costs nothing to take
+    /// along.
+    fn wasteful_groups(&self) -> impl Iterator<Item = Merging> {
+        let all = groups(self.levels.fresh());
+        let wasteful = all.clone().into_iter().filter(|group| group.iter().any(deletes_much));
+        wasteful.filter_map(move |group| {
+            let base = self.levels.shape().base;
+            let oldest = group.len().saturating_sub(FILES_MAX);
+            let mut merging = Merging::new(self.levels, 0, group.get(oldest..)?.to_vec(), base)?;
+            let lies_within = |group: &&Vec<Arc<Run>>| {
+                let is_new = |run| !merging.upper.iter().any(|upper| Arc::ptr_eq(upper, run));
+                group.iter().all(|run| is_new(run) && covers(&merging.hull, span(run)))
+            };
+            let others: Vec<_> = all.iter().filter(lies_within).cloned().collect();
+            for group in others {
+                if merging.upper.len() + group.len() <= FILES_MAX {
+                    merging.upper.extend(group);
+                }
+            }
+            Some(merging)
+        })
+    }
+
+    /// Whether what a merge frees, now or further down, is worth what it rewrites.
+    fn pays(&self, merging: &Merging, idle: bool) -> bool {
+        let upper = || merging.upper.iter().map(|run| run.meta());
+        let covered = merging.upper.iter().map(|run| self.covered(run, merging.top));
+        let freed = upper().map(|meta| meta.stretched).sum::<u64>() + covered.sum::<u64>();
+        let kept = upper().map(|meta| meta.entries - meta.stretched).sum::<u64>();
+        let rewritten = kept + merging.lower.iter().map(|run| run.meta().entries).sum::<u64>();
+        let price = if idle { IDLE_PRICE } else { PRICE };
+        let is_far = idle && freed >= VAIN_MAX && merging.lower.len() <= 2;
+        freed > 0 && (is_far || freed.saturating_mul(price) >= rewritten)
+    }
+
+    /// How many entries below `level` the range deletes of `run` hide, roughly.
+    fn covered(&self, run: &Arc<Run>, level: u8) -> u64 {
+        let deleted = run.range_deletes().spans().iter().take(SPANS_MAX);
+        let hidden = deleted.flat_map(|deleted| {
+            let below = self.levels.below(level).flat_map(|tier| tier.overlapping(deleted));
+            // What is damaged is found out by whoever reads it.
+            below.map(|run| run.entries_in(deleted).unwrap_or(0))
+        });
+        hidden.sum()
     }
 
     /// What makes later reads cheaper.
     fn at_leisure(&self) -> Option<Choice> {
         let half = self.levels.tree().options.merge_depth().div_ceil(2);
-        self.level0(half.max(2), IDLE_RATIO).or_else(|| self.stale())
+        self.level0(half.max(2), IDLE_RATIO)
+            .or_else(|| self.wasteful(true))
+            .or_else(|| self.stale())
     }
 
     /// Runs with deletes that have nothing left to delete: written again without them.
@@ -151,7 +214,7 @@ impl Picker<'_> {
     }
 
     /// Takes `run` down from `level`, with others that this costs nothing for.
-    fn down(&self, level: u8, run: &Arc<Run>) -> Option<Choice> {
+    fn down(&self, level: u8, run: &Arc<Run>) -> Option<Merging> {
         let mut merging = Merging::new(self.levels, level, vec![run.clone()], level + 1)?;
         if !merging.lower.is_empty() {
             let near = self.levels.level(level).overlapping(&merging.hull).iter();
@@ -159,7 +222,7 @@ impl Picker<'_> {
                 near.filter(|other| !Arc::ptr_eq(other, run) && covers(&merging.hull, span(other)));
             merging.upper.extend(others.take(FILES_MAX - 1).cloned());
         }
-        self.claimed(merging)
+        Some(merging)
     }
 
     /// The merge with its claim, or a move if nothing has to be merged; nothing if it is taken.
@@ -206,10 +269,9 @@ fn covers(outer: &Span, inner: &Span) -> bool {
     reaches && outer.start <= inner.start
 }
 
-/// Whether a run is mostly deletes.
-fn is_dense(run: &Arc<Run>) -> bool {
-    let meta = run.meta();
-    meta.deletes * 2 > meta.entries || meta.entries == 0
+/// Whether a run deletes enough to be asked what that frees.
+fn deletes_much(run: &Arc<Run>) -> bool {
+    run.meta().stretched > 0 || run.meta().range_deletes > 0
 }
 
 /// Whether a run has enough deletes to be written again just to be rid of them.

@@ -63,6 +63,12 @@ use tree::Tree;
 /// Values up to this length are copied rather than keep a whole memtable alive.
 const COPIED_MAX: usize = 4 << 10;
 
+/// Walking over so many deletes takes half a millisecond.
+const DELETES_MANY: usize = 16 << 10;
+
+/// Sorting fewer bytes ahead of a scan is not worth it.
+const SORTED_AHEAD: usize = 1 << 20;
+
 /// With this many range deletes a memtable is full: each one copies those before it.
 const RANGE_DELETES_MAX: usize = 1024;
 
@@ -89,6 +95,7 @@ struct Progress {
     first_seq: AtomicU64,
     last_seq: AtomicU64,
     entries: AtomicUsize,
+    deletes: AtomicUsize,
 }
 
 /// The one writer's half. Not `Clone`: whoever has it is the only writer.
@@ -210,6 +217,24 @@ impl Memtable {
         self.progress.entries.load(Relaxed)
     }
 
+    /// Whether so many of them are deletes of a key that a reader is held up by walking over them.
+    pub(crate) fn has_many_deletes(&self) -> bool {
+        self.progress.deletes.load(Relaxed) >= DELETES_MANY
+    }
+
+    /// The same, where most operations are.
+    pub(crate) fn is_mostly_deletes(&self) -> bool {
+        let deletes = self.progress.deletes.load(Relaxed);
+        deletes >= DELETES_MANY && deletes > self.entries() / 2
+    }
+
+    /// Does now what the next scan would have to do first, if that is much: puts what arrived in
+    /// order. Says whether it did.
+    pub(crate) fn sort(&self) -> bool {
+        let store = self.store.get().filter(|store| store.unsorted() >= SORTED_AHEAD);
+        store.map(|store| store.tree_at(u64::MAX)).is_some()
+    }
+
     /// Whether it holds no operation.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries() == 0
@@ -252,6 +277,12 @@ impl Store {
         self.order().tree_at(&self.arena, seq)
     }
 
+    /// Bytes of records that are not in order yet.
+    fn unsorted(&self) -> usize {
+        let sorted = self.order.get().map_or(0, Order::filled);
+        self.arena.used().saturating_sub(sorted) as usize
+    }
+
     fn bytes(&self) -> usize {
         let order = self.order.get().map_or(0, Order::bytes);
         self.arena.used() as usize + self.hash.bytes() + order
@@ -275,6 +306,10 @@ impl MemtableWriter {
         }
         writer.appender.publish(seq);
         self.count(seq);
+        if kind == Kind::Delete {
+            let deletes = &self.memtable.progress.deletes;
+            deletes.store(deletes.load(Relaxed) + 1, Relaxed);
+        }
     }
 
     /// Asks for the memory that [`Self::insert`] of a key with this hash looks at first.

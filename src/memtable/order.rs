@@ -69,6 +69,11 @@ impl Order {
         &self.tree
     }
 
+    /// All keys whose records end at or below this offset are in the tree.
+    pub(super) fn filled(&self) -> u32 {
+        self.filled.load(Relaxed)
+    }
+
     /// Bytes of the tree.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)

@@ -277,6 +277,34 @@ fn many_keys_in_few_and_many_fills() {
     }
 }
 
+/// What is sorted ahead of a scan is what the scan shows.
+#[test]
+fn deletes_are_counted_and_sorted_ahead() {
+    let mut both = Both::new(16 << 20);
+    assert!(!both.memtable.sort(), "there is nothing to sort");
+    both.write(b"kept", Kind::Put, b"value");
+    for i in 0..40_000u32 {
+        assert_eq!(both.memtable.has_many_deletes(), i >= DELETES_MANY as u32);
+        let key = (i.wrapping_mul(2_654_435_761) % 50_000).to_be_bytes();
+        both.write(&key, Kind::Delete, &[]);
+        if i % 1000 == 0 {
+            both.memtable.sort();
+        }
+    }
+    assert!(both.memtable.is_mostly_deletes());
+    let store = both.memtable.store.get().unwrap();
+    assert!(store.unsorted() < SORTED_AHEAD && store.order().filled() > 0);
+    let (entries, mut cursor) = (both.model.entries(both.seq), both.memtable.cursor(both.seq));
+    cursor.seek_first().unwrap();
+    for (key, kind, _) in entries {
+        assert_eq!((cursor.key(), cursor.kind()), (key, kind));
+        cursor.next().unwrap();
+    }
+    assert!(!cursor.valid());
+    (0..40_000u32).for_each(|i| both.write(&i.to_le_bytes(), Kind::Put, b"x"));
+    assert!(both.memtable.has_many_deletes() && !both.memtable.is_mostly_deletes());
+}
+
 #[test]
 fn many_versions_of_a_key() {
     let mut both = Both::new(1 << 20);

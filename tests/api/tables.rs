@@ -2,7 +2,10 @@
 
 use super::{filled, kind, quiet};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tonearm::{
     Db, Engine, ErrorKind, LsmOptions, OrderedTable, Side, Table,
     vfs::{Folder, mem::MemFolder},
@@ -249,4 +252,57 @@ fn backups_share_files() {
     assert_eq!(table.get(b"recent").unwrap().unwrap(), [2; 1000]);
     assert_eq!(kind(again.backup(&copy)), Some(ErrorKind::Misuse));
     again.verify().unwrap();
+}
+
+/// Who deletes very many keys one by one, and lets maintenance run, leaves nothing behind that
+/// readers would have to walk over.
+#[test]
+fn many_deletes_are_gone_after_maintenance() {
+    let (_, db, table) = filled(quiet(), 100_000);
+    let delete = |keys: std::ops::Range<u32>| {
+        keys.for_each(|key| table.remove(&key.to_be_bytes()).unwrap());
+    };
+    delete(0..90_000);
+    assert_eq!(table.first().unwrap().unwrap().0, 90_000u32.to_be_bytes()[..]);
+    db.maintain().unwrap();
+    let stats = table.stats();
+    assert_eq!((stats.memtable_entries, stats.deletes, stats.entries), (0, 0, 10_000));
+    assert_eq!(table.first().unwrap().unwrap().0, 90_000u32.to_be_bytes()[..]);
+    assert_eq!(table.iter().count(), 10_000);
+
+    // A few are no hurry: a memtable is not written out for them.
+    delete(90_000..90_100);
+    db.maintain().unwrap();
+    assert_eq!(table.stats().memtable_entries, 100);
+}
+
+/// The same in the background, once nobody writes.
+#[test]
+fn many_deletes_are_gone_when_idle() {
+    let (_, _db, table) = filled(Db::builder(), 100_000);
+    (0..90_000u32).for_each(|key| table.remove(&key.to_be_bytes()).unwrap());
+    let due = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < due {
+        let stats = table.stats();
+        if (stats.memtable_entries, stats.deletes) == (0, 0) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let stats = table.stats();
+    assert_eq!((stats.memtable_entries, stats.deletes, stats.entries), (0, 0, 10_000));
+    assert_eq!(table.iter().count(), 10_000);
+}
+
+/// A part of a file that a range delete covers is freed by maintenance.
+#[test]
+fn deleted_ranges_are_freed_by_maintenance() {
+    let (_, db, table) = filled(quiet(), 100_000);
+    let before = table.stats().file_bytes;
+    table.delete_range(20_000u32.to_be_bytes()..90_000u32.to_be_bytes()).unwrap();
+    table.flush().unwrap();
+    db.maintain().unwrap();
+    let stats = table.stats();
+    assert_eq!(stats.entries, 30_000);
+    assert!(stats.file_bytes < before / 3, "{} of {before}", stats.file_bytes);
 }

@@ -1,6 +1,7 @@
 //! What background work costs, and that it ends.
 
 use super::*;
+use crate::Compression;
 
 fn puts(keys: impl IntoIterator<Item = u32>, fill: u8) -> Vec<Write> {
     keys.into_iter().map(|k| Write::Put(key(k), vec![fill; 100])).collect()
@@ -133,6 +134,89 @@ fn files_of_mostly_deletes_are_merged_down() {
     let dense = |level: &crate::LevelStats| level.deletes * 2 > level.entries;
     assert!(!host.levels().stats().levels.iter().any(dense), "{:?}", host.levels().stats());
     host.check();
+}
+
+/// One large file, as the loads of a small table leave it.
+fn one_large_file(entries: u32) -> Host {
+    let mut host = Host::new(&LsmOptions::new().block_bytes(512));
+    host.write(&puts(0..entries, 1));
+    assert_eq!(host.shape(), [0, 0, 0, 0, 0, 0, 1]);
+    host
+}
+
+/// Deletes are a hundredth of the bytes that they hide, and still worth it.
+#[test]
+fn stretches_of_deletes_are_merged_with_what_they_hide() {
+    let mut host = one_large_file(40_000);
+    for at in 0..4 {
+        host.write(&deletes(at * 2500..(at + 1) * 2500));
+    }
+    assert_eq!(host.shape(), [4, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(host.settle(false), 1, "all of them at once");
+    let stats = host.levels().stats();
+    assert_eq!((stats.deletes, stats.entries), (0, 30_000));
+    host.check();
+
+    // Few of them wait for leisure, very few for more.
+    host.write(&deletes(10_000..12_000));
+    assert_eq!(host.settle(false), 0);
+    assert_eq!(host.settle(true), 1);
+    host.write(&deletes(12_000..12_100));
+    assert_eq!(host.settle(true), 0);
+    assert_eq!(host.levels().stats().deletes, 100);
+    host.check();
+}
+
+#[test]
+fn deletes_between_puts_are_no_stretch() {
+    let mut host = one_large_file(40_000);
+    let mixed = (0..20_000).map(|k| match k % 10 {
+        0 => Write::Put(key(k), vec![2; 10]),
+        _ => Write::Delete(key(k)),
+    });
+    host.write(&mixed.collect::<Vec<_>>());
+    assert_eq!(host.settle(false), 0);
+    host.check();
+}
+
+/// A lone range delete over a part of a file, which cannot be dropped as a whole.
+#[test]
+fn a_range_delete_over_much_of_a_file_frees_it() {
+    for (from, to, when_busy) in [(5000, 30_000, true), (5000, 8000, false)] {
+        let mut host = one_large_file(40_000);
+        let before = host.levels().stats().file_bytes;
+        host.write(&[Write::DeleteRange(key(from), Some(key(to)))]);
+        assert_eq!(host.settle(false), usize::from(when_busy));
+        assert_eq!(host.settle(true), usize::from(!when_busy));
+        let stats = host.levels().stats();
+        assert_eq!(stats.entries, u64::from(40_000 - (to - from)));
+        assert!(stats.file_bytes < before * u64::from(41_000 - (to - from)) / 40_000);
+        assert!(host.levels().runs().iter().all(|(_, run)| run.range_deletes().is_empty()));
+        host.check();
+    }
+    let mut host = one_large_file(40_000);
+    host.write(&[Write::DeleteRange(key(5000), Some(key(5100)))]);
+    assert_eq!(host.settle(true), 0, "a file is not rewritten for a hundred entries");
+    host.check();
+}
+
+/// The estimate that decides it.
+#[test]
+fn entries_of_a_span_are_counted_roughly() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let mut host = Host::new(&LsmOptions::new().block_bytes(512).compression(compression));
+        host.write(&puts((0..40_000).map(|k| k * 2), 1));
+        let run = host.levels().runs()[0].1.clone();
+        for (from, to) in [(0, 80_000), (0, 0), (0, 40_000), (777, 33_333), (79_000, 99_000)] {
+            let span = Span::new(key(from), Some(key(to)));
+            let truth = i64::from((to.min(80_000) - from).div_ceil(2));
+            let counted = run.entries_in(&span).unwrap() as i64;
+            assert!((truth - counted).abs() < 400, "{from}..{to}: {truth}, not {counted}");
+        }
+        assert_eq!(run.entries_in(&Span::new("a", Some("b"))).unwrap(), 0);
+        assert_eq!(run.entries_in(&Span::new("x", None::<&str>)).unwrap(), 0);
+        assert_eq!(run.entries_in(&Span::new("", None::<&str>)).unwrap(), 40_000);
+    }
 }
 
 #[test]

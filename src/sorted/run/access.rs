@@ -97,7 +97,7 @@ impl Run {
 
     /// Where leaves and far values end. (A root that is a leaf is followed by no branches.)
     #[inline(always)]
-    fn leaves_end(&self) -> u64 {
+    pub(super) fn leaves_end(&self) -> u64 {
         self.footer.branches_at
     }
 

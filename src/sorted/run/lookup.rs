@@ -4,7 +4,7 @@ use super::{Run, access::Held};
 use crate::{
     Result, Value,
     sorted::{
-        Lookup,
+        Lookup, Span,
         block::{Block, Child, EntryKind},
         tree::{Tree, descend},
     },
@@ -95,6 +95,32 @@ impl Run {
             Some(_) => Lookup::Deleted,
             None => Lookup::Missing,
         }
+    }
+}
+
+impl Run {
+    /// How many entries lie in `span`, roughly: by the share of the file's leaves that it takes.
+    pub(crate) fn entries_in(&self, span: &Span) -> Result<u64> {
+        let meta = self.meta();
+        if meta.entries == 0 || span.covers(&meta.first, &meta.last) {
+            return Ok(meta.entries);
+        }
+        let Some(root) = self.root() else { return Ok(0) };
+        if span.start > meta.last || !span.ends_after(&meta.first) {
+            return Ok(0);
+        }
+        let place = |key: &[u8]| -> Result<u64> {
+            let leaf = descend(self, root, key)?;
+            let (at, _) = self.leaf_place(leaf).ok_or_else(|| self.no_leaf(leaf))?;
+            Ok(at)
+        };
+        let from = if span.start <= meta.first { 0 } else { place(&span.start)? };
+        let to = match span.end.as_ref().filter(|end| **end <= meta.last) {
+            Some(end) => place(end)?,
+            None => self.leaves_end(),
+        };
+        let share = to.saturating_sub(from) as f64 / self.leaves_end().max(1) as f64;
+        Ok((meta.entries as f64 * share.min(1.0)) as u64)
     }
 }
 

@@ -4,7 +4,8 @@
 //! Format: run meta
 //!
 //! varint file number, varint length, bytes first key, bytes last key, span,
-//! varint entries, varint deletes, varint range deletes, varint raw bytes, u64 digest
+//! varint entries, varint deletes, varint deletes in stretches, varint range deletes,
+//! varint raw bytes, u64 digest
 //!
 //! bytes   varint length, so many bytes
 //! span    bytes start, then u8 0, or u8 1 and bytes end
@@ -31,6 +32,8 @@ pub(crate) struct RunMeta {
     pub(crate) entries: u64,
     /// How many of the entries are deletes.
     pub(crate) deletes: u64,
+    /// How many of those lie in [stretches](Stretches) of deletes.
+    pub(crate) stretched: u64,
     pub(crate) range_deletes: u64,
     /// The lengths of all keys and values together.
     pub(crate) raw_bytes: u64,
@@ -45,7 +48,8 @@ impl RunMeta {
         put_bytes(out, &self.first);
         put_bytes(out, &self.last);
         encode_span(&self.span, out);
-        for count in [self.entries, self.deletes, self.range_deletes, self.raw_bytes] {
+        let deletes = [self.deletes, self.stretched, self.range_deletes];
+        for count in [self.entries].into_iter().chain(deletes).chain([self.raw_bytes]) {
             put_varint(out, count);
         }
         put_u64(out, self.digest);
@@ -61,13 +65,42 @@ impl RunMeta {
             span: decode_span(reader)?,
             entries: reader.varint()?,
             deletes: reader.varint()?,
+            stretched: reader.varint()?,
             range_deletes: reader.varint()?,
             raw_bytes: reader.varint()?,
             digest: reader.u64()?,
         };
         let within = meta.entries == 0 || meta.span.covers(&meta.first, &meta.last);
-        let fits = meta.first <= meta.last && meta.deletes <= meta.entries && within;
-        fits.then_some(meta)
+        let counted = meta.stretched <= meta.deletes && meta.deletes <= meta.entries;
+        (meta.first <= meta.last && counted && within).then_some(meta)
+    }
+}
+
+/// Deletes in a row, so many that whoever seeks to the first has to walk for long.
+const STRETCH: u64 = if cfg!(test) { 20 } else { 1000 };
+
+/// Counts the deletes that lie in stretches of at least [`STRETCH`].
+#[derive(Debug, Default)]
+pub(super) struct Stretches {
+    row: u64,
+    total: u64,
+}
+
+impl Stretches {
+    pub(super) fn put(&mut self) {
+        self.row = 0;
+    }
+
+    pub(super) fn delete(&mut self) {
+        self.row += 1;
+        self.total += match self.row {
+            STRETCH => STRETCH,
+            row => u64::from(row > STRETCH),
+        };
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 }
 
@@ -93,6 +126,7 @@ mod tests {
             span: Span::new("a", Some("c\0")),
             entries: 3,
             deletes: 3,
+            stretched: 2,
             range_deletes: 1,
             raw_bytes: 999,
             digest: u64::MAX,
@@ -111,11 +145,22 @@ mod tests {
         }
         for wrong in [
             RunMeta { deletes: 4, ..meta.clone() },
+            RunMeta { stretched: 4, ..meta.clone() },
             RunMeta { first: "d".into(), ..meta.clone() },
             RunMeta { span: Span::new("a", Some("c")), ..meta },
         ] {
             assert_eq!(RunMeta::decode(&mut Reader::new(&encoded(&wrong))), None);
         }
+    }
+
+    #[test]
+    fn only_long_stretches_count() {
+        let mut stretches = Stretches::default();
+        for row in [STRETCH - 1, STRETCH, 3, STRETCH + 5] {
+            (0..row).for_each(|_| stretches.delete());
+            stretches.put();
+        }
+        assert_eq!(stretches.total(), 2 * STRETCH + 5);
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 use super::{
     Run,
     format::{FarValue, LINES_A_PAGE, PAGE},
-    meta::encode_properties,
+    meta::{Stretches, encode_properties},
     read_footer, read_ranges,
 };
 use crate::{
@@ -84,6 +84,7 @@ struct Walk<'a> {
     leaves: u64,
     entries: u64,
     deletes: u64,
+    stretches: Stretches,
     raw_bytes: u64,
 }
 
@@ -103,6 +104,7 @@ impl<'a> Walk<'a> {
             leaves: 0,
             entries: 0,
             deletes: 0,
+            stretches: Stretches::default(),
             raw_bytes: 0,
         })
     }
@@ -181,6 +183,10 @@ impl<'a> Walk<'a> {
         self.entries += 1;
         self.raw_bytes += key.len() as u64;
         match kind {
+            EntryKind::Delete => self.stretches.delete(),
+            EntryKind::Put | EntryKind::Far => self.stretches.put(),
+        }
+        match kind {
             EntryKind::Put => self.raw_bytes += value.len() as u64,
             EntryKind::Delete => self.deletes += 1,
             EntryKind::Far => self.raw_bytes += self.visit_far(value, at)?,
@@ -217,8 +223,10 @@ impl<'a> Walk<'a> {
     /// Whether the counts are those in the manifest.
     fn finish(self) -> Result<()> {
         let meta = &self.run.meta;
-        let counted = (self.leaves, self.entries, self.deletes, self.raw_bytes);
-        let known = (self.run.footer.leaves, meta.entries, meta.deletes, meta.raw_bytes);
+        let deletes = (self.deletes, self.stretches.total());
+        let counted = (self.leaves, self.entries, deletes, self.raw_bytes);
+        let deletes = (meta.deletes, meta.stretched);
+        let known = (self.run.footer.leaves, meta.entries, deletes, meta.raw_bytes);
         let ends = (self.first_key.unwrap_or_default(), self.last_key.unwrap_or_default());
         if counted != known || meta.first != ends.0 || meta.last != ends.1 {
             let what = "entries are not those that the manifest counts";

@@ -6,7 +6,7 @@ use super::{
         BLOCK_BYTES, FarValue, Footer, LINES_A_PAGE, PACKED_UNIT, PACKED_VALUE_MAX, PAGE, Packed,
         encode_ranges,
     },
-    meta::encode_properties,
+    meta::{Stretches, encode_properties},
     output::Output,
     run_name,
 };
@@ -35,6 +35,7 @@ pub(crate) struct RunWriter {
     first: Bytes,
     entries: u64,
     deletes: u64,
+    stretches: Stretches,
     raw_bytes: u64,
 }
 
@@ -65,6 +66,7 @@ impl RunWriter {
             first: Bytes::new(),
             entries: 0,
             deletes: 0,
+            stretches: Stretches::default(),
             raw_bytes: 0,
         })
     }
@@ -85,10 +87,12 @@ impl RunWriter {
             Kind::Delete => {
                 self.tree.add(key, EntryKind::Delete, &[], &mut self.blocks)?;
                 self.deletes += 1;
+                self.stretches.delete();
                 self.raw_bytes += key.len() as u64;
             }
             Kind::Put => {
                 self.put(key, value)?;
+                self.stretches.put();
                 self.raw_bytes += (key.len() + value.len()) as u64;
             }
         }
@@ -130,6 +134,7 @@ impl RunWriter {
             last,
             entries: self.entries,
             deletes: self.deletes,
+            stretched: self.stretches.total(),
             range_deletes: range_deletes.spans().len() as u64,
             raw_bytes: self.raw_bytes,
             digest: 0,
