@@ -5,7 +5,7 @@
 //! ```text
 //!   1  run written, synced               an orphan: the next open removes it
 //!   2  folder synced                     its name survives, still an orphan
-//!   3  log synced past the memtable      the files never lead the log
+//!   3  log synced past the memtable      the files never lead the log (see `keep_log_ahead`)
 //!   4  manifest edit synced              published: the run counts, the memtable's log does not
 //!   5  view swapped                      readers see it
 //!   6  log segments removed              nobody needs them
@@ -59,12 +59,34 @@ impl Shared {
         let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes() as u64).sum();
         let shop = self.shop(Arc::new(|| Ok(())));
         let change = table.home().absorb(&mut input, &shop)?;
-        let log_end = newest.log_end;
         let absorbed = Absorbed { upto: Some(newest.upto), sealed: sealed.clone() };
-        self.secure(&change, |_| writing.log.sync_at_leisure(log_end))?;
+        self.secure(&change, |_| self.keep_log_ahead(writing, table, newest))?;
         self.publish(table, change, &absorbed)?;
         self.pace.absorbed(bytes, start.elapsed());
         Ok(true)
+    }
+
+    /// Makes the log durable as far as `newest` goes, which is about to be published as files:
+    /// else a power cut could lose another table's half of a batch, or an older commit, and leave
+    /// this one.
+    ///
+    /// If no other table has anything as old that is not in files, nothing so old can be lost, and
+    /// the log is left alone: what one busy table writes is not written to the disk twice. (A hole
+    /// in the log does no harm: replay ends there, and whatever was promised to survive made all
+    /// before it durable.)
+    fn keep_log_ahead(
+        &self,
+        writing: &Writing,
+        table: &Arc<TableState>,
+        newest: &Sealed,
+    ) -> Result<()> {
+        let is_newer = |other: &Arc<TableState>| {
+            Arc::ptr_eq(other, table) || other.first_unsettled().is_none_or(|seq| seq > newest.upto)
+        };
+        if self.tables.read().values().all(is_newer) {
+            return Ok(());
+        }
+        writing.log.sync_at_leisure(newest.log_end)
     }
 
     /// Runs a job of the table's home.

@@ -200,6 +200,7 @@ impl Log {
     /// written. The manifest must say durably that the log begins no earlier.
     pub(crate) fn remove_below(&self, segment: SegmentId) -> Result<()> {
         let below = segment.min(self.in_use.lock().active);
+        self.train.forget(below);
         let names = self.folder.list().map_err(|e| Error::io("list the folder", "*.log", e))?;
         for name in names.iter().filter(|n| segment_of(n).is_some_and(|id| id < below)) {
             match self.folder.remove(name) {

@@ -139,6 +139,16 @@ impl Train {
         self.station.lock().unsynced.push_back((id, file));
     }
 
+    /// Nobody needs the segments before `below` any more: they are not worth a sync.
+    pub(super) fn forget(&self, below: SegmentId) {
+        let mut station = self.station.lock();
+        let gone = station.unsynced.partition_point(|(id, _)| *id < below);
+        let files: Vec<_> = station.unsynced.drain(..gone).collect();
+        drop(station);
+        // Closing the last handle of a removed file frees its blocks, which takes long.
+        drop(files);
+    }
+
     /// All is written up to `end`; the segments it lies in were added before.
     #[inline]
     pub(super) fn publish(&self, end: Position) {
