@@ -18,14 +18,17 @@ use crate::{
     Error, ErrorKind, Result,
     vfs::{File, SyncKind},
 };
-use parking_lot::{Condvar, Mutex};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
+
+/// The longest a driver waits for others.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 /// The state that boarding and arriving threads share.
 #[derive(Clone, Debug)]
@@ -73,9 +76,13 @@ impl<F: Clone> Station<F> {
             return Board::Wait;
         }
         self.under_way = true;
+        Board::Drive(self.trip(reach))
+    }
+
+    /// The trip that makes all up to `reach` durable.
+    fn trip(&self, reach: Position) -> Trip<F> {
         let within_reach = self.unsynced.iter().take_while(|(id, _)| *id <= reach.segment());
-        let files = within_reach.cloned().collect();
-        Board::Drive(Trip { target: reach, files })
+        Trip { target: reach, files: within_reach.cloned().collect() }
     }
 
     /// The sync under way has ended. What it made durable counts even if a write failed since.
@@ -112,8 +119,11 @@ pub(super) struct Train {
     /// A copy of the station's, to be read without its lock. It never runs ahead.
     synced: AtomicU64,
     has_failed: AtomicBool,
+    /// Not `parking_lot`'s: that wakes waiters one by one, each by the one before, and the last
+    /// of many would miss the next train.
     station: Mutex<Station<Arc<dyn File>>>,
     arrived: Condvar,
+    crowd: Crowd,
     syncs: AtomicU64,
     rides: AtomicU64,
 }
@@ -129,19 +139,32 @@ impl Train {
             has_failed: AtomicBool::new(false),
             station: Mutex::new(station),
             arrived: Condvar::new(),
+            crowd: Crowd::default(),
             syncs: AtomicU64::new(0),
             rides: AtomicU64::new(0),
         }
     }
 
+    fn station(&self) -> MutexGuard<'_, Station<Arc<dyn File>>> {
+        // A thread that panicked while it held the lock left the state whole: each change is one.
+        self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        station: MutexGuard<'a, Station<Arc<dyn File>>>,
+    ) -> MutexGuard<'a, Station<Arc<dyn File>>> {
+        self.arrived.wait(station).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on records may be appended to this segment.
     pub(super) fn add(&self, id: SegmentId, file: Arc<dyn File>) {
-        self.station.lock().unsynced.push_back((id, file));
+        self.station().unsynced.push_back((id, file));
     }
 
     /// Nobody needs the segments before `below` any more: they are not worth a sync.
     pub(super) fn forget(&self, below: SegmentId) {
-        let mut station = self.station.lock();
+        let mut station = self.station();
         let gone = station.unsynced.partition_point(|(id, _)| *id < below);
         let files: Vec<_> = station.unsynced.drain(..gone).collect();
         drop(station);
@@ -184,19 +207,30 @@ impl Train {
             self.rides.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
+        self.crowd.waiting.fetch_add(1, Ordering::Relaxed);
+        let result = self.travel(upto, reach);
+        self.crowd.waiting.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
+    fn travel(&self, upto: Position, reach: impl Fn(Position) -> Position) -> Result<()> {
         let mut drove = false;
-        let mut station = self.station.lock();
+        let mut station = self.station();
         loop {
             let appended = self.appended();
             match station.board(upto.min(appended), reach(appended)) {
                 Board::Covered => break,
                 Board::Failed(error) => return Err(error),
-                Board::Wait => self.arrived.wait(&mut station),
+                Board::Wait => station = self.wait(station),
                 Board::Drive(trip) => {
                     drop(station);
                     drove = true;
+                    let trip = match self.crowd.gather() {
+                        true => self.station().trip(reach(self.appended())),
+                        false => trip,
+                    };
                     self.drive(&trip);
-                    station = self.station.lock();
+                    station = self.station();
                 }
             }
         }
@@ -208,12 +242,14 @@ impl Train {
 
     fn drive(&self, trip: &Trip<Arc<dyn File>>) {
         let mut arrival = Arrival { train: self, target: trip.target, result: None };
+        let start = Instant::now();
         arrival.result = Some(sync_all(&trip.files));
+        self.crowd.took(start.elapsed());
         self.syncs.fetch_add(1, Ordering::Relaxed);
     }
 
     fn arrive(&self, target: Position, result: Result<()>) {
-        let mut station = self.station.lock();
+        let mut station = self.station();
         station.arrive(target, result);
         self.synced.store(station.synced.raw(), Ordering::Release);
         self.has_failed.store(station.failed.is_some(), Ordering::Release);
@@ -222,7 +258,7 @@ impl Train {
 
     /// Ends all writing; the error is the one that everybody gets from now on.
     pub(super) fn poison(&self, cause: &Error) -> Error {
-        let mut station = self.station.lock();
+        let mut station = self.station();
         let error = station.fail(cause);
         self.has_failed.store(true, Ordering::Release);
         self.arrived.notify_all();
@@ -231,7 +267,7 @@ impl Train {
 
     pub(super) fn poisoned(&self) -> Option<Error> {
         if self.has_failed.load(Ordering::Acquire) {
-            return self.station.lock().failed.clone();
+            return self.station().failed.clone();
         }
         None
     }
@@ -239,6 +275,44 @@ impl Train {
     /// How many syncs there were, and how many calls were covered by another call's.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.syncs.load(Ordering::Relaxed), self.rides.load(Ordering::Relaxed))
+    }
+}
+
+/// Who waits for the train, and who may be expected to.
+///
+/// When a train arrives, all its passengers are on their way back to the station at once; one that
+/// left with the first of them would be nearly empty, and the others would wait for two. So where
+/// there was a crowd, the driver gives it a moment to come back: at most half as long as a sync
+/// takes, and none for a lone writer.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// Threads in `sync`.
+    waiting: AtomicU64,
+    /// How many there were when the last train left.
+    expected: AtomicU64,
+    /// How long the last sync took.
+    sync_nanos: AtomicU64,
+}
+
+impl Crowd {
+    /// Waits for as many as last time; whether that took any time.
+    fn gather(&self) -> bool {
+        let expected = self.expected.load(Ordering::Relaxed);
+        let is_worth_it = expected > 1;
+        if is_worth_it {
+            let patience = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / 2);
+            let start = Instant::now();
+            while self.waiting.load(Ordering::Relaxed) < expected && start.elapsed() < patience {
+                std::thread::yield_now();
+            }
+        }
+        self.expected.store(self.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+        is_worth_it
+    }
+
+    fn took(&self, time: Duration) {
+        let nanos = time.min(PATIENCE_MAX * 2).as_nanos() as u64;
+        self.sync_nanos.store(nanos, Ordering::Relaxed);
     }
 }
 
