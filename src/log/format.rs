@@ -317,6 +317,28 @@ mod tests {
     }
 
     #[test]
+    fn headers_and_heads_are_written_as_ever() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let header = Header { identity: identity(), segment: 5, bytes: 4096 };
+        assert_eq!(
+            hex(&header.encode()),
+            "746f6e656c6f670a010000000000000021436587a9cbed0ff0debc9a785634120500000000000000\
+             0300000000000000001000000000000067d462edb2bf7ae4"
+        );
+        assert_eq!(
+            hex(&head().encode(&identity(), Position::new(4, 2048))),
+            "561edd89070000005a000000030000002800000000000000e803000004000000"
+        );
+        let (mark, payload) = Head::mark(Position::new(4, 2048), Position::new(4, 1000));
+        let place = Position::new(4, 2048);
+        assert_eq!(
+            hex(&mark.encode(&identity(), place)),
+            "6973d4975906afd908000000000000000000000000000000e803000004000000"
+        );
+        assert_eq!(hex(&payload), "0008000004000000");
+    }
+
+    #[test]
     fn a_later_format_is_named() {
         let mut bytes = Header { identity: identity(), segment: 5, bytes: 4096 }.encode();
         bytes[8] = 2;

@@ -309,6 +309,13 @@ mod tests {
     }
 
     #[test]
+    fn are_written_as_ever() {
+        let options = LsmOptions::default().compression(Compression::Zstd).expect_hits(true);
+        let hex: String = options.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "0102000180400e0a8080802080808080010a0814248080808040");
+    }
+
+    #[test]
     fn writers_feel_pressure_where_they_should() {
         let options = LsmOptions::default();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");

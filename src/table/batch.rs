@@ -407,6 +407,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn operations_are_written_as_ever() {
+        let mut payload = Vec::new();
+        put_op(&mut payload, 300, Op::Put { key: b"key", value: b"value" });
+        put_op(&mut payload, 1, Op::Delete { key: b"key" });
+        put_op(&mut payload, 1, Op::DeleteRange { start: b"a", end: Some(b"bc") });
+        put_op(&mut payload, 1, Op::DeleteRange { start: b"a", end: None });
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "00ac0203056b657976616c75650101036b65790201010261626303010161");
+    }
+
     proptest! {
         #[test]
         fn operations_round_trip(ops in vec((any_op(), any::<u32>()), 0..20)) {

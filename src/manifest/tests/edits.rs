@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ErrorKind,
     codec::Reader,
-    manifest::{FileRecord, TABLE_NAME_MAX},
+    manifest::{FileRecord, TABLE_NAME_MAX, current::Current, record},
 };
 use proptest::prelude::*;
 
@@ -202,4 +202,41 @@ fn files_keep_the_order_they_were_added_in() {
     let files: Vec<_> = state.tables[&1].runs.iter().map(|FileRecord { file, .. }| *file).collect();
     assert_eq!(files, [9, 6, 4]);
     assert!(state.is_live(4) && !state.is_live(5));
+}
+
+/// What a manifest consists of, byte for byte.
+#[test]
+fn states_edits_and_records_are_written_as_ever() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let mut state = states(&history()).pop().unwrap();
+    state.log_end = 0x4_0000_1234;
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        "8877665544332211efcdab8967452301140302b4a4808040630201076c697374656e7301076f7074\
+             696f6e730a0002000280201402020202020202020202020202020202020202020003802014030303\
+             03030303030303030303030303030303030205736f6e677301076f7074696f6e7300017201000780\
+             20140707070707070707070707070707070707070707"
+    );
+    let edits = history()
+        .concat()
+        .into_iter()
+        .chain([Edit::SetOptions { id: 2, options: Bytes::from_static(b"o") }, Edit::DropTable(1)]);
+    let fill = |out: &mut Vec<u8>| edits.for_each(|edit| edit.encode(out));
+    let record = record::encode(record::seed(DB_ID, 3), record::Kind::Edits, 1, fill).unwrap();
+    assert_eq!(
+        hex(&record),
+        "7b919c190e29216aae0000000200000001000000000000000101076c697374656e7301076f707469\
+             6f6e7305010001802014010101010101010101010101010101010101010107010a09020102056361\
+             72647301076f7074696f6e7308020172060101050100028020140202020202020202020202020202\
+             020202020202050100038020140303030303030303030303030303030303030303030205736f6e67\
+             730b630502000780201407070707070707070707070707070707070707070a140402016f02010000"
+    );
+    let current = Current { db_id: DB_ID, number: 3, first_len: 96, first_checksum: 7 };
+    assert_eq!(
+        hex(&current.encode()),
+        "746f6e6561726d0ab226169cfb5f6a6601000000000000008877665544332211efcdab8967452301\
+             030000000000000060000000000000000700000000000000"
+    );
 }
