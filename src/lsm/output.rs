@@ -38,10 +38,10 @@ pub(super) struct Output<'a> {
     range_deletes: RangeSet,
     /// Where the stretch of the run being written starts.
     start: Bytes,
-    writer: Option<RunWriter>,
+    writer: Option<RunWriter<'a>>,
     overlap: Overlap,
     made: Vec<Arc<Run>>,
-    /// Files created, to be removed again on failure.
+    /// Files finished, to be removed again on failure.
     files: Vec<FileId>,
 }
 
@@ -90,11 +90,10 @@ impl<'a> Output<'a> {
         self.overlap.bytes > self.plan.grandparent_bytes
     }
 
-    fn begin(&mut self, key: &[u8]) -> Result<&mut RunWriter> {
+    fn begin(&mut self, key: &[u8]) -> Result<&mut RunWriter<'a>> {
         let file = self.plan.shop.files.take();
         let options = (self.plan.options)(key);
         let writer = RunWriter::create(&*self.plan.shop.folder, file, options)?;
-        self.files.push(file);
         self.overlap.bytes = 0;
         Ok(self.writer.insert(writer))
     }
@@ -109,6 +108,7 @@ impl<'a> Output<'a> {
         }
         self.start = stretch.end.unwrap_or_default();
         let meta = writer.finish()?;
+        self.files.push(meta.file);
         self.made.push(Run::open(&*self.plan.shop.folder, meta, &self.plan.shop.access)?);
         Ok(())
     }

@@ -15,8 +15,9 @@ use std::sync::Arc;
 /// How much is written at once.
 const CHUNK: usize = 2 << 20;
 
-/// A file that is only appended to.
-pub(super) struct Output {
+/// A file that is only appended to. Dropped before it is finished, it takes the file with it.
+pub(super) struct Output<'a> {
+    folder: &'a dyn Folder,
     name: String,
     file: Arc<dyn File>,
     id: FileId,
@@ -25,15 +26,17 @@ pub(super) struct Output {
     /// What comes next; always less than a chunk between calls.
     buffer: Vec<u8>,
     digest: Digest,
+    is_finished: bool,
 }
 
-impl Output {
-    pub(super) fn create(folder: &dyn Folder, id: FileId, name: String) -> Result<Self> {
+impl<'a> Output<'a> {
+    pub(super) fn create(folder: &'a dyn Folder, id: FileId, name: String) -> Result<Self> {
         let file = folder
             .open(&name, Access::CreateNew)
             .map_err(|error| Error::io("create", &name, error))?;
         let digest = Digest::default();
-        Ok(Self { name, file, id, written: 0, buffer: Vec::new(), digest })
+        let (written, buffer) = (0, Vec::new());
+        Ok(Self { folder, name, file, id, written, buffer, digest, is_finished: false })
     }
 
     /// The number of the file.
@@ -104,6 +107,16 @@ impl Output {
     pub(super) fn finish(mut self) -> Result<(u64, u64)> {
         self.write_first(self.buffer.len())?;
         self.file.sync(SyncKind::Full).map_err(|error| Error::io("sync", &self.name, error))?;
-        Ok((self.written, self.digest.finish()))
+        self.is_finished = true;
+        Ok((self.written, std::mem::take(&mut self.digest).finish()))
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What cannot be removed is an orphan that the next open removes.
+            let _ = self.folder.remove(&self.name);
+        }
     }
 }

@@ -556,6 +556,30 @@ fn refuses_what_is_no_run() {
 }
 
 #[test]
+fn a_run_that_is_not_finished_leaves_no_file() {
+    use crate::vfs::sim::{Effect, Fault, OpKind, SimDisk};
+    let disk = SimDisk::new(1);
+    let write = || {
+        let mut writer = RunWriter::create(&disk, 7, RunOptions::default()).unwrap();
+        for (key, _) in small_model() {
+            writer.add(&key, Kind::Put, &[7; 3000]).unwrap();
+        }
+        assert_eq!(disk.list().unwrap(), [run_name(7)]);
+        writer
+    };
+    drop(write());
+    assert_eq!(disk.list().unwrap(), [""; 0]);
+    for kind in [OpKind::Write, OpKind::SyncFull] {
+        disk.inject(Fault::nth(1).of(kind).effect(Effect::Fail));
+        assert_eq!(write().finish().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(disk.list().unwrap(), [""; 0]);
+        disk.clear_faults();
+    }
+    write().finish().unwrap();
+    assert_eq!(disk.list().unwrap(), [run_name(7)]);
+}
+
+#[test]
 fn retired_runs_are_buried_when_nobody_reads_them() {
     let folder = MemFolder::default();
     let meta = write(&folder, &small_model(), &[], RunOptions::default());

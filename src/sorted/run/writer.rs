@@ -26,10 +26,10 @@ use bytes::Bytes;
 
 /// Writes one run: entries in order, range deletes whenever, then [`finish`](Self::finish).
 ///
-/// A writer that is dropped before leaves a file behind that is part of nothing.
-pub(crate) struct RunWriter {
+/// A writer that is dropped before removes its file.
+pub(crate) struct RunWriter<'a> {
     tree: TreeBuilder,
-    blocks: Blocks,
+    blocks: Blocks<'a>,
     filter: Option<FilterBuilder>,
     range_deletes: Vec<Span>,
     first: Bytes,
@@ -40,16 +40,20 @@ pub(crate) struct RunWriter {
 }
 
 /// Where the blocks go: into the file, one after the other.
-struct Blocks {
-    output: Output,
+struct Blocks<'a> {
+    output: Output<'a>,
     options: RunOptions,
     /// A leaf on its way to being compressed.
     plain: Vec<u8>,
 }
 
-impl RunWriter {
+impl<'a> RunWriter<'a> {
     /// Starts a new file in `folder`. `block_bytes` is rounded to a power of two within limits.
-    pub(crate) fn create(folder: &dyn Folder, file: FileId, options: RunOptions) -> Result<Self> {
+    pub(crate) fn create(
+        folder: &'a dyn Folder,
+        file: FileId,
+        options: RunOptions,
+    ) -> Result<Self> {
         let block_bytes =
             options.block_bytes.clamp(*BLOCK_BYTES.start(), *BLOCK_BYTES.end()).next_power_of_two();
         let options = RunOptions { block_bytes, ..options };
@@ -174,7 +178,7 @@ struct WrittenTree {
     branches_end: u64,
 }
 
-impl Blocks {
+impl Blocks<'_> {
     fn is_packed(&self) -> bool {
         self.options.compression != Compression::None
     }
@@ -298,7 +302,7 @@ impl Blocks {
     }
 }
 
-impl Sink for Blocks {
+impl Sink for Blocks<'_> {
     fn leaf(&mut self, leaf: &mut BlockBuilder) -> Result<Child> {
         if self.is_packed() {
             return self.pack(leaf);
@@ -322,12 +326,12 @@ impl Sink for Blocks {
 }
 
 /// Notes where the branches begin.
-struct Finishing<'a> {
-    blocks: &'a mut Blocks,
+struct Finishing<'a, 'b> {
+    blocks: &'a mut Blocks<'b>,
     branches_at: Option<u64>,
 }
 
-impl Sink for Finishing<'_> {
+impl Sink for Finishing<'_, '_> {
     fn leaf(&mut self, leaf: &mut BlockBuilder) -> Result<Child> {
         self.blocks.leaf(leaf)
     }
