@@ -187,9 +187,9 @@ impl Shared {
         }
     }
 
-    /// The log is about to go on to its next segment: memtables that are more than half full end
-    /// with this one. So when they are absorbed, full segments are synced and soon not needed, and
-    /// the one being written is left in peace.
+    /// The log is about to go on to its next segment: where several tables are written to, memtables
+    /// that are more than half full end with this one. So when they are absorbed, full segments are
+    /// synced and soon not needed, and the one being written is left in peace.
     #[cold]
     fn seal_with_segment(&self, commit: &mut Commit) {
         let half = self.options.memtable_capacity() / 2;
@@ -197,7 +197,12 @@ impl Shared {
             let view = table.view();
             view.active.bytes() > half && view.sealed.len() < SEALED_MAX
         };
-        let due: Vec<_> = self.tables.read().values().filter(|t| is_due(t)).cloned().collect();
+        let tables = self.table_list();
+        let written = tables.iter().filter(|table| table.first_unsettled().is_some());
+        if written.count() < 2 {
+            return;
+        }
+        let due: Vec<_> = tables.into_iter().filter(is_due).collect();
         due.iter().for_each(|table| self.seal(commit, table, 0));
     }
 

@@ -73,7 +73,8 @@ impl Builder {
     /// kernel's and not counted.
     ///
     /// Default: 256 MiB, which takes in a second of writes at full speed and leaves a laptop
-    /// alone. A quarter of it is a memtable's size (up to 64 MiB), a quarter the block cache.
+    /// alone. Half of it is for three memtables of the busiest table (up to 64 MiB each): one being
+    /// written, one that waits, one being flushed. A quarter is the block cache's.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes.max(64 << 10);
         self
@@ -197,9 +198,9 @@ impl Builder {
         self.open_in(Arc::new(MemFolder::default()))
     }
 
-    /// Bytes of one memtable.
+    /// Bytes of one memtable: three of them have half of the memory.
     pub(super) fn memtable_capacity(&self) -> usize {
-        self.memtable_bytes.unwrap_or((self.memory / 4).min(64 << 20)).max(4096)
+        self.memtable_bytes.unwrap_or((self.memory / 6).min(64 << 20)).max(4096)
     }
 
     /// Bytes of the block cache.

@@ -142,6 +142,7 @@ impl HashWriter {
         if new.len() >= HUGE_LEN {
             new.advise_huge();
         }
+        new.populate();
         let new = hash.tables[hash.current.load(Relaxed) + 1].get_or_init(|| new);
         old.iter().filter_map(Slot::get).for_each(|(tag, node)| put(new, tag, node));
         new

@@ -95,10 +95,10 @@ impl Region {
         self.start
     }
 
-    /// Has all of it in memory, in huge pages where there are some, so that no write waits for the
-    /// system to clear a page. What it holds stays as it is.
+    /// Has all of it in memory, so that no access waits for the system to clear a page (or, if it
+    /// reads first, to map the one page of zeros and then to take it away from all processors).
+    /// What it holds stays as it is.
     pub(super) fn populate(&self) {
-        self.advise_huge(0);
         #[cfg(target_os = "linux")]
         if let Backing::Mapping(mapping) = &self.backing {
             let _ = mapping.advise(memmap2::Advice::PopulateWrite);
@@ -153,9 +153,14 @@ impl<T: Zeroed> Slab<T> {
         Self { region, len, of: PhantomData }
     }
 
-    /// Asks for huge pages: for what will be used all over, and soon.
+    /// Asks for huge pages.
     pub(super) fn advise_huge(&self) {
         self.region.advise_huge(0);
+    }
+
+    /// Has all of it in memory: for what will be used all over, and now.
+    pub(super) fn populate(&self) {
+        self.region.populate();
     }
 }
 
@@ -195,6 +200,7 @@ mod tests {
         for len in [0, 1, 7, 8 << 10, (SMALL_PAGES / 8) + 1] {
             let slab = Slab::<AtomicU64>::new(len);
             slab.advise_huge();
+            slab.populate();
             assert_eq!(slab.len(), len);
             assert_eq!(slab.as_ptr() as usize % LINE, 0);
             assert!(slab.iter().all(|word| word.load(Relaxed) == 0));

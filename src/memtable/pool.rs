@@ -62,6 +62,7 @@ impl Pool {
     pub(crate) fn prepare(&self, len: usize) {
         if self.is_wanted.swap(false, Relaxed) {
             let region = Region::zeroed(len);
+            region.advise_huge(0);
             region.populate();
             self.give(region, false);
         }
