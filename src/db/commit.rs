@@ -187,9 +187,9 @@ impl Shared {
         }
     }
 
-    /// The log is about to go on to its next segment: where several tables are written to, memtables
-    /// that are more than half full end with this one. So when they are absorbed, full segments are
-    /// synced and soon not needed, and the one being written is left in peace.
+    /// The log is about to go on to its next segment: where several tables are written to,
+    /// memtables that are more than half full end with this one. So when they are absorbed, full
+    /// segments are synced and soon not needed, and the one being written is left in peace.
     #[cold]
     fn seal_with_segment(&self, commit: &mut Commit) {
         let half = self.options.memtable_capacity() / 2;
