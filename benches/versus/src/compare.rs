@@ -6,7 +6,7 @@ use crate::{
     data::Keys,
     engine::Result,
     engines,
-    measure::Phase,
+    measure::{self, Phase},
     report::{self, Record, Sink},
     task::{Step, Task},
     workloads::{self, Start, Workload},
@@ -83,7 +83,9 @@ pub fn compare(options: &Options) -> Result<()> {
         sink: Sink::open(options.out.as_deref())?,
         records: Vec::new(),
         failures: 0,
+        machine: measure::machine(),
     };
+    println!("{}", run.machine);
     fs::create_dir_all(&root)?;
     let result = run.all(&workloads);
     fs::remove_dir_all(&root)?;
@@ -103,6 +105,7 @@ struct Run<'a> {
     sink: Sink,
     records: Vec<Record>,
     failures: u32,
+    machine: String,
 }
 
 impl Run<'_> {
@@ -192,7 +195,7 @@ impl Run<'_> {
 
     fn keep(&mut self, task: &Task, phases: Vec<Phase>) -> Result<()> {
         for phase in phases {
-            let record = Record { task: task.clone(), phase };
+            let record = Record { machine: self.machine.clone(), task: task.clone(), phase };
             let (rate, name) = (record.phase.rate(), &record.phase.phase);
             println!(
                 "{} {} {} round {}: {rate:.0}/s",
@@ -217,7 +220,8 @@ impl Run<'_> {
     fn spawn(&self, task: &Task, out: &Path) -> Result<Child> {
         // What earlier children wrote is not to go to disk on this one's time.
         rustix::fs::sync();
-        let mut command = Command::new(env::current_exe()?);
+        // This program, even if another has been built in its place meanwhile.
+        let mut command = Command::new("/proc/self/exe");
         command.arg("child").arg(serde_json::to_string(task)?).arg(out);
         Ok(command.spawn()?)
     }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const KEY_BYTES: usize = 16;
 /// A key.
 pub type Key = [u8; KEY_BYTES];
+/// Not above any key.
+pub const FIRST: Key = [0; KEY_BYTES];
 
 /// Numbers from here on are never stored.
 pub const ABSENT: u64 = 1 << 38;

@@ -31,7 +31,7 @@ impl Setup {
 /// Writes are to survive the death of the process, but not a power cut, unless they are durable.
 /// All of it is compiled for each engine on its own, so closures are free.
 pub trait Engine: Sized + Sync {
-    /// What a thread reads with; kept while nothing is written, else made for every operation.
+    /// What a thread reads with.
     type Reader<'a>: Reader
     where
         Self: 'a;
@@ -51,14 +51,15 @@ pub trait Engine: Sized + Sync {
     /// Removes `key`.
     fn delete(&self, key: &Key) -> Result<()>;
 
-    /// Reads the table as of now; whether later writes are seen is the engine's choice.
-    fn reader(&self) -> Result<Self::Reader<'_>>;
+    /// Lets `work` read the table as of now; whether it sees later writes is the engine's choice.
+    /// Called once a thread where nothing is written, else for every operation.
+    fn read<R>(&self, work: impl FnOnce(&mut Self::Reader<'_>) -> Result<R>) -> Result<R>;
 
     /// Writes out what is in memory and waits until the engine has nothing left to do by itself.
     fn settle(&self) -> Result<()>;
 
     /// Merges or compacts all there is, as far as the engine can be asked to.
-    fn compact(&self) -> Result<()> {
+    fn compact(&mut self) -> Result<()> {
         self.settle()
     }
 
@@ -79,7 +80,7 @@ pub trait Reader {
     }
 
     /// Calls `each` with up to `limit` entries in ascending order, from the first not below `from`.
-    fn scan(&mut self, from: &[u8], limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()>;
+    fn scan(&mut self, from: &Key, limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()>;
 
     /// Calls `each` with up to `limit` entries in descending order, from the last.
     fn scan_back(&mut self, limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()>;

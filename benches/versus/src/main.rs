@@ -13,6 +13,10 @@ use clap::{Parser, Subcommand};
 use engine::Result;
 use std::{fs, path::PathBuf, process::ExitCode};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static JEMALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Compares embedded engines.
 #[derive(Parser)]
 struct Cli {

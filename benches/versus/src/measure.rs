@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -183,6 +184,35 @@ impl Laps {
 fn cpu_seconds() -> f64 {
     let spent = clock_gettime(ClockId::ProcessCPUTime);
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Processor, cores, memory, kernel, and allocator, as far as they can be found out.
+pub fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let after = |text: &str, field: &str| {
+        let rest = text.split_once(field).map_or("", |(_, rest)| rest);
+        rest.lines().next().unwrap_or_default().trim_matches([' ', '\t', ':']).to_owned()
+    };
+    let processor = after(&read("/proc/cpuinfo"), "model name");
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let memory = after(&read("/proc/meminfo"), "MemTotal");
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let allocator = if cfg!(feature = "jemalloc") { "jemalloc" } else { "the system's" };
+    format!("{processor}, {cores} cores, {memory}, Linux {}, allocator {allocator}", kernel.trim())
+}
+
+/// Waits until the process does nothing, as far as its processor time says: for engines that cannot
+/// be asked whether they have work left.
+#[allow(dead_code, reason = "only some engines need it")]
+pub fn wait_until_idle() {
+    const LOOK: Duration = Duration::from_millis(10);
+    let mut quiet = 0;
+    while quiet < 5 {
+        let before = cpu_seconds();
+        thread::sleep(LOOK);
+        let busy = cpu_seconds() - before > 0.02 * LOOK.as_secs_f64();
+        quiet = if busy { 0 } else { quiet + 1 };
+    }
 }
 
 /// Bytes written and cancelled by this process, all threads.

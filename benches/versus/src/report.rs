@@ -12,6 +12,8 @@ use std::{
 /// One measured phase and what was asked for: a line of the results file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
+    /// Where it was measured.
+    pub machine: String,
     #[serde(flatten)]
     pub task: Task,
     #[serde(flatten)]
@@ -229,7 +231,7 @@ mod tests {
             written_bytes: 250,
             ..Phase::default()
         };
-        Record { task, phase }
+        Record { machine: "one".to_owned(), task, phase }
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl Engine for Fjall {
         Ok(self.table.remove(*key)?)
     }
 
-    fn reader(&self) -> Result<Reader<'_>> {
-        Ok(Reader(&self.table))
+    fn read<R>(&self, work: impl FnOnce(&mut Reader<'_>) -> Result<R>) -> Result<R> {
+        work(&mut Reader(&self.table))
     }
 
     fn settle(&self) -> Result<()> {
@@ -71,7 +71,7 @@ impl Engine for Fjall {
         Ok(())
     }
 
-    fn compact(&self) -> Result<()> {
+    fn compact(&mut self) -> Result<()> {
         self.settle()?;
         self.table.major_compact()?;
         self.settle()
@@ -88,8 +88,8 @@ impl engine::Reader for Reader<'_> {
         Ok(())
     }
 
-    fn scan(&mut self, from: &[u8], limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        visit(self.0.range(from..), limit, each)
+    fn scan(&mut self, from: &Key, limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        visit(self.0.range(*from..), limit, each)
     }
 
     fn scan_back(&mut self, limit: usize, each: impl FnMut(&[u8], &[u8])) -> Result<()> {

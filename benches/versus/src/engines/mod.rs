@@ -7,10 +7,20 @@ use crate::{
     workloads,
 };
 
+#[cfg(feature = "canopydb")]
+mod canopydb;
 #[cfg(feature = "fjall")]
 mod fjall;
+#[cfg(feature = "lmdb")]
+mod lmdb;
+#[cfg(feature = "redb")]
+mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "surrealkv")]
+mod surrealkv;
 mod tonearm;
 
 /// An engine as the command line knows it.
@@ -41,6 +51,18 @@ pub const ENGINES: &[Entry] = &[
     Entry::new::<rocksdb::RocksDb<true>>("rocksdb-mapped", "the same, files mapped"),
     #[cfg(feature = "fjall")]
     Entry::new::<fjall::Fjall>("fjall", "Fjall, files read into its block cache"),
+    #[cfg(feature = "surrealkv")]
+    Entry::new::<surrealkv::Surreal>("surrealkv", "SurrealKV, files read into its block cache"),
+    #[cfg(feature = "lmdb")]
+    Entry::new::<lmdb::Lmdb<false>>("lmdb", "LMDB, read through its map"),
+    #[cfg(feature = "lmdb")]
+    Entry::new::<lmdb::Lmdb<true>>("lmdb-writemap", "the same, and written through its map"),
+    #[cfg(feature = "redb")]
+    Entry::new::<redb::Redb>("redb", "redb, pages read into its cache"),
+    #[cfg(feature = "canopydb")]
+    Entry::new::<canopydb::Canopy>("canopydb", "Canopydb, pages read into its cache"),
+    #[cfg(feature = "sqlite")]
+    Entry::new::<sqlite::Sqlite>("sqlite", "SQLite with a write-ahead log, file mapped"),
 ];
 
 /// The engine of that name.

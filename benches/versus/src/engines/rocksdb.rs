@@ -36,6 +36,8 @@ impl<const MAPPED: bool> RocksDb<MAPPED> {
         options.set_max_write_buffer_number(3);
         options.set_write_buffer_manager(&buffers);
         options.set_bytes_per_sync(1 << 20);
+        // Files where half of some thousand entries are deletes are merged soon.
+        options.add_compact_on_deletion_collector_factory(1000, 500, 0.5);
         options.set_block_based_table_factory(&Self::tables(&cache));
         options.set_allow_mmap_reads(MAPPED);
         if setup.big_values {
@@ -93,8 +95,9 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         Ok(self.db.delete_opt(key, &self.write)?)
     }
 
-    fn reader(&self) -> Result<Reader<'_>> {
-        Ok(Reader { db: &self.db, read: &self.read, options: Self::read_options, seeker: None })
+    fn read<R>(&self, work: impl FnOnce(&mut Reader<'_>) -> Result<R>) -> Result<R> {
+        let options = Self::read_options;
+        work(&mut Reader { db: &self.db, read: &self.read, options, seeker: None })
     }
 
     fn settle(&self) -> Result<()> {
@@ -103,7 +106,7 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         Ok(self.db.wait_for_compact(&wait)?)
     }
 
-    fn compact(&self) -> Result<()> {
+    fn compact(&mut self) -> Result<()> {
         self.settle()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
@@ -154,12 +157,7 @@ impl engine::Reader for Reader<'_> {
         Ok(())
     }
 
-    fn scan(
-        &mut self,
-        from: &[u8],
-        limit: usize,
-        mut each: impl FnMut(&[u8], &[u8]),
-    ) -> Result<()> {
+    fn scan(&mut self, from: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let mut long;
         let entries = if limit == usize::MAX {
             long = self.long_scan();

@@ -46,8 +46,8 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
         Ok(self.table.remove(key)?)
     }
 
-    fn reader(&self) -> Result<Reader<'_>> {
-        Ok(Reader(&self.table))
+    fn read<R>(&self, work: impl FnOnce(&mut Reader<'_>) -> Result<R>) -> Result<R> {
+        work(&mut Reader(&self.table))
     }
 
     fn settle(&self) -> Result<()> {
@@ -79,13 +79,8 @@ impl engine::Reader for Reader<'_> {
         Ok(())
     }
 
-    fn scan(
-        &mut self,
-        from: &[u8],
-        limit: usize,
-        mut each: impl FnMut(&[u8], &[u8]),
-    ) -> Result<()> {
-        let mut entries = self.0.range(from..);
+    fn scan(&mut self, from: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let mut entries = self.0.range(*from..);
         for _ in 0..limit {
             let Some(entry) = entries.next_ref() else { break };
             let (key, value) = entry?;

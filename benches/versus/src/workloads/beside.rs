@@ -51,7 +51,8 @@ fn reads<E: Engine>(task: &Task, engine: &E) -> Result<Laps> {
     let mut laps = Laps::start(task.cap().min(TIME))?;
     for _ in 0..task.ops(u64::MAX) {
         let key = task.key(random.below(count));
-        engine.reader()?.get(&key, |value| right += u64::from(values.fits(&key, value)))?;
+        let found = |value: &[u8]| right += u64::from(values.fits(&key, value));
+        engine.read(|reader| reader.get(&key, found))?;
         if !laps.lap() {
             break;
         }

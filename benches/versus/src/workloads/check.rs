@@ -1,7 +1,7 @@
 //! What is checked, and not timed: that a database holds what it should.
 
 use crate::{
-    data::{KEY_BYTES, Key, Random, word_sum},
+    data::{FIRST, KEY_BYTES, Key, Random, word_sum},
     engine::{Engine, Reader, Result},
     task::Task,
 };
@@ -39,7 +39,7 @@ pub fn everything<E: Engine>(task: &Task, engine: &E) -> Result<u64> {
     let values = task.values();
     let (mut rows, mut wrong) = (0, 0);
     let mut last: Option<Key> = None;
-    engine.reader()?.scan(&[], usize::MAX, |key, value| {
+    let check = |key: &[u8], value: &[u8]| {
         rows += 1;
         match Key::try_from(key) {
             Ok(key) if last.is_none_or(|last| last < key) && values.fits(&key, value) => {
@@ -47,7 +47,8 @@ pub fn everything<E: Engine>(task: &Task, engine: &E) -> Result<u64> {
             }
             _ => wrong += 1,
         }
-    })?;
+    };
+    engine.read(|reader| reader.scan(&FIRST, usize::MAX, check))?;
     fail_if(wrong, "entries of a scan are out of order or have a wrong value")?;
     Ok(rows)
 }
@@ -66,11 +67,11 @@ pub fn warm<E: Engine>(task: &Task, engine: &E) -> Result<()> {
     let count = task.count();
     holds(task, engine, count)?;
     let mut random = Random::new(0x3a73);
-    let mut reader = engine.reader()?;
     let mut found = 0;
-    for _ in 0..count / 4 {
-        reader.get(&task.key(random.below(count)), |_| found += 1)?;
-    }
+    engine.read(|reader| {
+        let mut keys = (0..count / 4).map(|_| task.key(random.below(count)));
+        keys.try_for_each(|key| reader.get(&key, |_| found += 1))
+    })?;
     fail_if(count / 4 - found, "keys that are stored were not found")
 }
 

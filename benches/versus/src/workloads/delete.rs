@@ -3,7 +3,7 @@
 
 use super::check::{self, fail_if};
 use crate::{
-    data::Key,
+    data::{FIRST, Key},
     engine::{Engine, Reader, Result},
     measure::{Laps, Meter, Phase},
     task::Task,
@@ -55,7 +55,8 @@ fn seek_first<E: Engine>(engine: &E, name: &str, left: &Left) -> Result<Phase> {
     let mut laps = Laps::start(SEEK_TIME)?;
     for _ in 0..SEEKS {
         let mut right = left.count == 0;
-        engine.reader()?.scan(&[], 1, |key, _| right = check::is(key, &left.first))?;
+        let found = |key: &[u8], _: &[u8]| right = check::is(key, &left.first);
+        engine.read(|reader| reader.scan(&FIRST, 1, found))?;
         wrong += u64::from(!right);
         if !laps.lap() {
             break;

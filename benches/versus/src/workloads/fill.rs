@@ -104,7 +104,7 @@ fn finish<E: Engine>(
 /// Loads the database that read workloads share.
 pub fn load<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let task = &Task { asked_ops: None, cap_seconds: f64::from(u32::MAX), ..task.clone() };
-    let engine: E = task.open()?;
+    let mut engine: E = task.open()?;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
     let puts = put_batches(task, &engine, &mut laps)?;

@@ -11,7 +11,8 @@ use std::{fs, path::PathBuf};
 
 /// Opens the loaded database and gets an entry.
 pub fn clean<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
-    let (engine, phase) = timed::<E>(task)?;
+    let (engine, phase, found) = timed::<E>(task)?;
+    check::fail_if(u64::from(!found), "gets had the wrong result")?;
     check::holds(task, &engine, task.count())?;
     engine.close()?;
     Ok(vec![phase])
@@ -38,7 +39,7 @@ pub fn crash<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
 /// Opens what [`crash`] left behind, and counts what is there of what was acknowledged.
 pub fn killed<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let written: u64 = fs::read_to_string(note(task))?.parse()?;
-    let (engine, mut phase) = timed::<E>(task)?;
+    let (engine, mut phase, _) = timed::<E>(task)?;
     let rows = check::everything(task, &engine)?;
     phase.lost = Some(written.saturating_sub(rows));
     engine.close()?;
@@ -50,17 +51,15 @@ fn note(task: &Task) -> PathBuf {
     task.dir.with_extension("acknowledged")
 }
 
-fn timed<E: Engine>(task: &Task) -> Result<(E, Phase)> {
+/// Also says whether the entry was there.
+fn timed<E: Engine>(task: &Task) -> Result<(E, Phase, bool)> {
     let (key, values) = (task.key(0), task.values());
-    let mut right = false;
+    let mut found = false;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
     let engine: E = task.open()?;
-    engine.reader()?.get(&key, |value| right = values.fits(&key, value))?;
+    engine.read(|reader| reader.get(&key, |value| found = values.fits(&key, value)))?;
     laps.lap();
     let phase = meter.phase("open and get", 1)?.with(&laps);
-    if !right {
-        return Err("the first entry is not there".into());
-    }
-    Ok((engine, phase))
+    Ok((engine, phase, found))
 }

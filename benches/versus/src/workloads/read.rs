@@ -5,7 +5,7 @@ use super::{
     together::{joined, together},
 };
 use crate::{
-    data::{ABSENT, Key, Random, Values, Zipf, word_sum},
+    data::{ABSENT, Key, Random, Zipf, word_sum},
     engine::{Engine, Reader, Result},
     measure::{Laps, Meter, Phase},
     task::Task,
@@ -90,21 +90,23 @@ fn get_each<E: Engine>(
     stored: bool,
 ) -> Result<Laps> {
     let values = task.values();
-    let mut reader = engine.reader()?;
-    let mut laps = Laps::start(task.cap())?;
     let mut right = 0;
-    for i in draws.take(ops as usize) {
-        let key = task.key(i);
-        reader.get(&key, |value| {
-            right += u64::from(values.fits(&key, value));
-            if task.big {
-                black_box(word_sum(value));
+    let laps = engine.read(|reader| {
+        let mut laps = Laps::start(task.cap())?;
+        for i in draws.take(ops as usize) {
+            let key = task.key(i);
+            reader.get(&key, |value| {
+                right += u64::from(values.fits(&key, value));
+                if task.big {
+                    black_box(word_sum(value));
+                }
+            })?;
+            if !laps.lap() {
+                break;
             }
-        })?;
-        if !laps.lap() {
-            break;
         }
-    }
+        Ok(laps)
+    })?;
     let wrong = if stored { laps.count() - right } else { right };
     fail_if(wrong, "gets had the wrong result")?;
     Ok(laps)
@@ -114,16 +116,21 @@ fn get_each<E: Engine>(
 pub fn many<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     check::warm(task, &engine)?;
+    let phase = engine.read(|reader| get_all(task, reader))?;
+    engine.close()?;
+    Ok(vec![phase])
+}
+
+fn get_all(task: &Task, reader: &mut impl Reader) -> Result<Phase> {
     let (values, count) = (task.values(), task.count());
     let mut random = Random::new(1);
-    let mut reader = engine.reader()?;
     let mut keys = [Key::default(); MANY];
     let mut right = 0;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
     for _ in 0..default_ops(task).div_ceil(MANY as u64) {
         keys = keys.map(|_| task.key(random.below(count)));
-        right += get_many(&mut reader, &keys, &values)?;
+        reader.get_many(&keys, |i, value| right += u64::from(values.fits(&keys[i], value)))?;
         if !laps.lap() {
             break;
         }
@@ -131,15 +138,5 @@ pub fn many<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let gets = laps.count() * MANY as u64;
     let phase = meter.phase("gets", gets)?.with(&laps);
     fail_if(gets - right, "gets had the wrong result")?;
-    drop(reader);
-    engine.close()?;
-    Ok(vec![phase])
-}
-
-fn get_many(reader: &mut impl Reader, keys: &[Key], values: &Values) -> Result<u64> {
-    let mut right = 0;
-    reader.get_many(keys, |i, value| {
-        right += u64::from(keys.get(i).is_some_and(|key| values.fits(key, value)));
-    })?;
-    Ok(right)
+    Ok(phase)
 }

@@ -117,7 +117,8 @@ impl<E: Engine> Session<'_, E> {
     fn read(&mut self, i: u64) -> Result<()> {
         let key = self.task.key(i);
         let mut right = false;
-        self.engine.reader()?.get(&key, |value| right = self.values.fits(&key, value))?;
+        let found = |value: &[u8]| right = self.values.fits(&key, value);
+        self.engine.read(|reader| reader.get(&key, found))?;
         self.wrong += u64::from(!right);
         Ok(())
     }
@@ -135,10 +136,11 @@ impl<E: Engine> Session<'_, E> {
         let limit = 1 + self.random.below(LONGEST);
         let mut total = Total::default();
         let mut right = false;
-        self.engine.reader()?.scan(&key, limit as usize, |found, value| {
+        let each = |found: &[u8], value: &[u8]| {
             right |= total.rows == 0 && check::is(found, &key) && self.values.fits(&key, value);
             total.add(found, value);
-        })?;
+        };
+        self.engine.read(|reader| reader.scan(&key, limit as usize, each))?;
         self.wrong += u64::from(!right || black_box(total).rows > limit);
         Ok(())
     }
