@@ -9,7 +9,7 @@
 //! Under the lock nothing waits: when a memtable is full a fresh one takes its place, and when too
 //! many are full the writer lets go of the lock before it waits (or, without threads, works).
 
-use super::shared::{Commit, Shared, Writing};
+use super::shared::{Commit, Shared, Tables, Writing};
 use crate::{
     Error, ErrorKind, Result,
     codec::key_hash,
@@ -243,6 +243,20 @@ impl Shared {
         waited
     }
 
+    /// Tells writers how far flushes lag behind. (Without threads they do them by themselves.)
+    pub(super) fn measure_backlog(&self, tables: &Tables) {
+        if self.options.threads == 0 {
+            return;
+        }
+        let capacity = self.options.memtable_capacity() as f64;
+        let filled = |table: &Arc<TableState>| {
+            let view = table.view();
+            view.sealed.len() as f64 + (view.active.bytes() as f64 / capacity).min(1.0)
+        };
+        let worst = tables.values().map(filled).fold(0.0, f64::max);
+        self.pace.set_backlog(worst, (SEALED_MAX + 1) as f64);
+    }
+
     /// How many bytes are written between two looks at the budgets.
     fn audit_bytes(&self) -> usize {
         (self.options.memtable_capacity() / 16).clamp(1 << 10, 1 << 20)
@@ -255,6 +269,7 @@ impl Shared {
         let tables = self.tables.read();
         let active = |table: &&Arc<TableState>| table.view().active.bytes();
         let total: usize = tables.values().map(|table| active(&table)).sum();
+        self.measure_backlog(&tables);
         let half = self.options.memtable_capacity() / 2;
         let is_half_full =
             |table: &Arc<TableState>| (half..half + half / 8).contains(&active(&table));

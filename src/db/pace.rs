@@ -1,8 +1,9 @@
 //! Slowing writers down smoothly when they outrun the disk.
 //!
-//! Each home says how far it lags behind, from 0 to 1. Below [`EASY`] writers are not slowed. From
-//! there to 1 they get a rate that falls from well above to well below what background work has
-//! lately absorbed, so that the lag settles between the two instead of writers running into a wall.
+//! Each home says how far its merges lag behind, from 0 to 1, and full memtables that wait say the
+//! same of flushes. Below [`EASY`] writers are not slowed. From there to 1 they get a rate that
+//! falls from well above to well below what background work has lately absorbed, so that the lag
+//! settles between the two instead of writers running into a wall.
 
 use parking_lot::Mutex;
 use std::{
@@ -22,8 +23,10 @@ const NAP_MAX: Duration = Duration::from_millis(2);
 /// The writers' pace.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Pressure in thousandths.
-    pressure: AtomicU32,
+    /// How far merges lag behind, in thousandths.
+    merging: AtomicU32,
+    /// How far flushes lag behind, in thousandths; less than a whole.
+    flushing: AtomicU32,
     state: Mutex<State>,
     delays: Tally,
     flush_waits: Tally,
@@ -60,7 +63,8 @@ impl Tally {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            pressure: AtomicU32::new(0),
+            merging: AtomicU32::new(0),
+            flushing: AtomicU32::new(0),
             state: Mutex::new(State { rate: FIRST_RATE, free_at: None }),
             delays: Tally::default(),
             flush_waits: Tally::default(),
@@ -73,11 +77,24 @@ impl Pace {
     /// The current pressure, from 0 to 1 and beyond.
     #[inline]
     pub(super) fn pressure(&self) -> f64 {
-        f64::from(self.pressure.load(Ordering::Relaxed)) / 1000.0
+        f64::from(self.thousandths()) / 1000.0
+    }
+
+    #[inline]
+    fn thousandths(&self) -> u32 {
+        self.merging.load(Ordering::Relaxed).max(self.flushing.load(Ordering::Relaxed))
     }
 
     pub(super) fn set_pressure(&self, pressure: f64) {
-        self.pressure.store((pressure.clamp(0.0, 4.0) * 1000.0) as u32, Ordering::Relaxed);
+        self.merging.store((pressure.clamp(0.0, 4.0) * 1000.0) as u32, Ordering::Relaxed);
+    }
+
+    /// `filled` memtables of a table wait to be absorbed, the one being written included as far as
+    /// it is full; with `most` of them writers stop. They are slowed from half of that on.
+    pub(super) fn set_backlog(&self, filled: f64, most: f64) {
+        let over = (filled / most * 2.0 - 1.0).clamp(-1.0, 1.0);
+        let pressure = (EASY + (1.0 - EASY) * over).min(0.999);
+        self.flushing.store((pressure * 1000.0) as u32, Ordering::Relaxed);
     }
 
     /// Background work took `took` for `bytes`.
@@ -92,7 +109,7 @@ impl Pace {
     /// Whether writers are not slowed at all: one load, on every write.
     #[inline]
     pub(super) fn is_easy(&self) -> bool {
-        self.pressure.load(Ordering::Relaxed) < (EASY * 1000.0) as u32
+        self.thousandths() < (EASY * 1000.0) as u32
     }
 
     /// How long the writer of `bytes` has to wait now; nothing while it keeps to its rate.
@@ -160,6 +177,21 @@ mod tests {
         let rates: Vec<f64> = [0.6, 0.7, 0.8, 0.9, 1.0].into_iter().map(throughput).collect();
         assert!(rates.windows(2).all(|pair| pair[0] > pair[1]), "{rates:?}");
         assert!(rates[0] > FIRST_RATE && rates[4] < FIRST_RATE / 2.0, "{rates:?}");
+    }
+
+    #[test]
+    fn a_backlog_slows_but_never_stops() {
+        let pace = Pace::default();
+        pace.set_backlog(1.4, 3.0);
+        assert!(pace.is_easy());
+        let pressures = [1.5, 2.0, 2.5, 3.0, 9.0].map(|filled| {
+            pace.set_backlog(filled, 3.0);
+            pace.pressure()
+        });
+        assert!(!pace.is_easy() && pressures.is_sorted() && pressures[3] < 1.0, "{pressures:?}");
+        pace.set_pressure(1.0);
+        pace.set_backlog(0.0, 3.0);
+        assert!(pace.pressure() >= 1.0, "merges lag behind all the same");
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Shared {
         self.secure(&change, |_| self.keep_log_ahead(writing, table, newest))?;
         self.publish(table, change, &absorbed)?;
         self.pace.absorbed(bytes, start.elapsed());
+        self.measure_backlog(&self.tables.read());
         Ok(true)
     }
 
