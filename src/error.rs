@@ -25,8 +25,8 @@ struct Inner {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Bytes on disk are not what was written there. [`Error::file`] and [`Error::offset`] say
-    /// where; nothing was changed, not even by opening. Restore a backup, or salvage what is
-    /// readable.
+    /// where; nothing was changed, not even by opening. Restore a backup, or
+    /// [salvage](crate::check::salvage) what is readable.
     Corrupt,
     /// The operating system refused a read or a write.
     Io,
@@ -108,6 +108,12 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What happened, without the place.
+    pub(crate) fn what(&self) -> String {
+        let Inner { message, source, .. } = &*self.0;
+        source.as_ref().map_or_else(|| message.clone(), |source| format!("{message}: {source}"))
     }
 
     /// The name of the file it is about, within the database's folder, if it is about one.

@@ -76,7 +76,7 @@
 //! sentence, with file and offset where they apply. Every byte on disk is covered by a checksum
 //! that is verified before the byte is used: damage is an error, never a wrong answer, and
 //! [`Db::verify`] finds all of it. A torn end of the log, which a power cut may leave, is no
-//! damage.
+//! damage. [`check`] shows what is in a folder, and salvages what is readable of a damaged one.
 //!
 //! # Features
 //!
@@ -86,6 +86,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cache;
+pub mod check;
 mod codec;
 mod db;
 mod error;

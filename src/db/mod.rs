@@ -22,6 +22,7 @@ mod signals;
 mod stats;
 mod workers;
 
+pub(crate) use open::read_log;
 pub use options::{Builder, ReadPath};
 pub use stats::DbStats;
 pub use workers::Progress;
@@ -384,7 +385,7 @@ impl Shared {
         let mut before = None;
         for _ in 0..VERIFY_TRIES {
             let state = Manifest::load(&*self.folder)?;
-            let Err(error) = open::read_log(&*self.folder, &state, &mut |_| Ok(())) else {
+            let Err(error) = read_log(&*self.folder, &state, &mut |_| Ok(())) else {
                 return Ok(());
             };
             if before.replace(place(&error)) == Some(place(&error)) {

@@ -190,7 +190,7 @@ fn file_number(name: &str, suffix: &str) -> Option<FileId> {
 }
 
 /// Shows the records of the log that the manifest names, and checks that none is missing.
-pub(super) fn read_log(
+pub(crate) fn read_log(
     folder: &dyn Folder,
     state: &State,
     visit: &mut dyn FnMut(Record<'_>) -> Result<()>,

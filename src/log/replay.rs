@@ -89,7 +89,7 @@ pub(crate) struct Record<'a> {
     pub(crate) payload: &'a [u8],
     /// Of the payload: see [`payload_crc`].
     pub(crate) crc: u32,
-    place: Position,
+    pub(crate) place: Position,
 }
 
 impl Record<'_> {

@@ -196,6 +196,11 @@ impl LsmOptions {
         RunOptions { block_bytes: self.block_bytes as usize, compression, filter_bits }
     }
 
+    /// How long blocks are, before compression.
+    pub(crate) fn block_len(&self) -> usize {
+        self.block_bytes as usize
+    }
+
     pub(super) fn file_limit(&self) -> u64 {
         self.file_bytes
     }

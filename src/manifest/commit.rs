@@ -115,6 +115,11 @@ impl Manifest {
         load::load(folder)
     }
 
+    /// The state as far as it can be read, and what is wrong with the rest, if anything is.
+    pub(crate) fn remains(folder: &dyn Folder) -> Result<(State, Option<Error>)> {
+        load::remains(folder)
+    }
+
     /// The state after the last commit that succeeded.
     pub(crate) fn state(&self) -> &State {
         &self.state

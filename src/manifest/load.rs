@@ -80,6 +80,44 @@ pub(super) fn load(folder: &dyn Folder) -> Result<State> {
     Err(Error::new(ErrorKind::Busy, "the manifest changed each time it was read"))
 }
 
+/// The state as far as it can be read, and what is wrong with the rest: for a database that is
+/// damaged, and written by nobody.
+pub(super) fn remains(folder: &dyn Folder) -> Result<(State, Option<Error>)> {
+    let error = match load(folder) {
+        Ok(state) => return Ok((state, None)),
+        Err(error) => error,
+    };
+    let names = folder.list().map_err(|e| Error::io("list the folder of", CURRENT, e))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| manifest_number(name)).collect();
+    // The newest counts; older ones are left only where removing them failed.
+    numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+    let state = numbers.into_iter().find_map(|number| {
+        let file = folder.open(&manifest_name(number), Access::Read).ok()?;
+        let fits = file.size().is_ok_and(|size| size <= MANIFEST_BYTES_MAX);
+        beginning(&fits.then(|| read_whole(&*file).ok())??, number)
+    });
+    state.map(|state| (state, Some(error.clone()))).ok_or(error)
+}
+
+/// The state after all records of manifest `number` before the first that is damaged.
+fn beginning(bytes: &[u8], number: u64) -> Option<State> {
+    // A state begins with the database's id.
+    let db_id = u128::from_le_bytes(*bytes.get(HEADER..)?.first_chunk()?);
+    let seed = record::seed(db_id, number);
+    let first = record::decode(bytes, seed, 0).filter(|record| record.kind == Kind::State)?;
+    let mut state = State::decode(first.payload).filter(|state| state.db_id == db_id)?;
+    let mut at = first.len;
+    for number in 1.. {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(record) = record::decode(rest, seed, number) else { break };
+        if record.kind != Kind::Edits || apply(&mut state, record.payload).is_err() {
+            break;
+        }
+        at += record.len;
+    }
+    Some(state)
+}
+
 #[derive(PartialEq)]
 struct Attempt {
     current: Current,

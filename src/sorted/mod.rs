@@ -25,7 +25,7 @@ pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    Found, Graveyard, LevelCursor, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
+    Found, Graveyard, LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
     run_name,
 };
 pub(crate) use tree::TreeCursor;

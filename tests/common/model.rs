@@ -126,6 +126,11 @@ impl Model {
         self.history.last().map_or(&[], Vec::as_slice)
     }
 
+    /// The states after every change, all that are possible.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &State> {
+        self.history.iter().flatten()
+    }
+
     /// The number of changes.
     pub(crate) fn last(&self) -> usize {
         self.history.len() - 1

@@ -12,6 +12,7 @@ mod level;
 mod lookup;
 mod meta;
 mod output;
+mod remains;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -20,6 +21,7 @@ mod writer;
 pub(crate) use level::LevelCursor;
 pub(crate) use lookup::Found;
 pub(crate) use meta::RunMeta;
+pub(crate) use remains::Lost;
 pub(crate) use writer::RunWriter;
 
 use crate::{
@@ -118,19 +120,30 @@ impl Run {
             let what = format!("the file is {size} bytes long, not {}", meta.bytes);
             return Err(Error::corrupt(&name, size.min(meta.bytes), what));
         }
+        let footer = read_footer(&*file, &name, &meta)?;
+        let range_deletes = read_ranges(&*file, &name, &meta, &footer)?;
+        Run::assemble(meta, footer, range_deletes, file, access).map(Arc::new)
+    }
+
+    fn assemble(
+        meta: RunMeta,
+        footer: Footer,
+        range_deletes: RangeSet,
+        file: Arc<dyn File>,
+        access: &RunAccess,
+    ) -> Result<Run> {
+        let name = run_name(meta.file);
         let (map, cache) = match access {
             RunAccess::Mapped(cache) => {
                 (file.map().map_err(|e| Error::io("map", &name, e))?, cache)
             }
             RunAccess::Cached(cache) => (None, cache),
         };
-        let map = map.filter(|map| map.len() as u64 == size);
-        let footer = read_footer(&*file, &name, &meta)?;
-        let range_deletes = read_ranges(&*file, &name, &meta, &footer)?;
+        let map = map.filter(|map| map.len() as u64 == meta.bytes);
         let unit = footer.block_bytes as u64;
         let slots =
             if map.is_some() { 0 } else { (footer.branches_end - footer.branches_at) / unit };
-        Ok(Arc::new(Run {
+        Ok(Run {
             checked: Checked::new(map.as_ref().map_or(0, |_| footer.ranges_at), footer.block_bytes),
             branches: (0..slots).map(|_| OnceLock::new()).collect(),
             meta,
@@ -141,7 +154,7 @@ impl Run {
             map,
             cache: cache.clone(),
             graveyard: OnceLock::new(),
-        }))
+        })
     }
 
     pub(crate) fn meta(&self) -> &RunMeta {

@@ -1,0 +1,263 @@
+//! Copying what is readable of a damaged database into a new one.
+//!
+//! Everything is written again as a program would write it, oldest first: run by run from the
+//! deepest level up, then the log. So what is newer hides what is older just as it did, but for
+//! what is lost: where a newer entry or delete is lost, an older one may be seen again.
+
+use super::{dump::shown, meta_of, oldest_first, open_folder, runs_in};
+use crate::{
+    Batch, Db, Error, ErrorKind, Lsm, LsmOptions, Result,
+    db::read_log,
+    log::Record,
+    manifest::{FileRecord, Manifest, State, TableRecord},
+    sorted::{Kind, Lost, Run, RunMeta, Span, run_name},
+    table::{Durability, Op, TableId, read_ops},
+    vfs::Folder,
+};
+use std::{collections::BTreeMap, fmt, path::Path};
+
+/// How much is written at a time.
+const BATCH_OPS: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What [`salvage`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Entries and deletes that were read and written again.
+    pub entries: u64,
+    /// Entries and deletes of runs that are known to be missing.
+    pub missing: u64,
+    /// Every place that could not be read.
+    pub damage: Vec<Damage>,
+}
+
+/// A place that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The file, in the folder that was read.
+    pub file: String,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What is wrong there, and which keys of which table it concerns, if that is known.
+    pub what: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, missing, damage } = self;
+        let places = damage.len();
+        write!(f, "{entries} entries read, {missing} missing, {places} damaged places")?;
+        damage.iter().try_for_each(|damage| write!(f, "\n{damage}"))
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}: {}", self.file, self.offset, self.what)
+    }
+}
+
+/// Copies what is readable of the database in the directory `from` into a new one in `to`, table
+/// by table, and says what is not. Without a manifest it is not known which table a run belongs to:
+/// then each becomes a table of its own, named as the file, and the log is left out.
+///
+/// # Errors
+/// `Misuse` if there are tables in `to`; `NotFound` if there is no database in `from`; errors of
+/// writing to `to`. Damage is no error.
+pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Report> {
+    let from = open_folder(from.as_ref())?;
+    let to = Db::open(to)?;
+    let report = salvage_in(&from, &to)?;
+    to.close()?;
+    Ok(report)
+}
+
+/// [`salvage`] from any folder into any new database.
+///
+/// # Errors
+/// As [`salvage`].
+pub fn salvage_in(from: &dyn Folder, to: &Db) -> Result<Report> {
+    if !to.tables().is_empty() {
+        let message = "what is salvaged goes into a new database: this one has tables";
+        return Err(Error::new(ErrorKind::Misuse, message));
+    }
+    let (batch, report) = (to.batch(), Report::default());
+    let mut salvage = Salvage { from, to, batch, waiting: (0, 0), report };
+    let damage = match Manifest::remains(from) {
+        Ok((state, damage)) => {
+            let tables = salvage.tables(&state)?;
+            salvage.log(&state, &tables)?;
+            damage.map(|damage| (damage, Some(state)))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(error),
+        Err(error) => Some((error, None)),
+    };
+    if let Some((error, state)) = damage {
+        salvage.note(&error, "");
+        salvage.strays(state.as_ref())?;
+    }
+    salvage.commit()?;
+    to.flush()?;
+    Ok(salvage.report)
+}
+
+struct Salvage<'a> {
+    from: &'a dyn Folder,
+    to: &'a Db,
+    /// What is to be written next, and how many operations and bytes that are.
+    batch: Batch,
+    waiting: (usize, usize),
+    report: Report,
+}
+
+impl Salvage<'_> {
+    /// Salvages the files of all tables; the tables, each with what is settled in them.
+    fn tables(&mut self, state: &State) -> Result<BTreeMap<TableId, (Lsm, u64)>> {
+        let mut tables = BTreeMap::new();
+        for record in state.tables.values() {
+            let options = LsmOptions::decode(&record.options).unwrap_or_default();
+            let table = self.to.lsm_with(&record.name, &options)?;
+            for file in oldest_first(record) {
+                self.file(record, file, &table, &options)?;
+            }
+            tables.insert(record.id, (table, record.settled));
+        }
+        Ok(tables)
+    }
+
+    fn file(
+        &mut self,
+        record: &TableRecord,
+        file: &FileRecord,
+        table: &Lsm,
+        options: &LsmOptions,
+    ) -> Result<()> {
+        match meta_of(file) {
+            Ok(meta) => self.run(&record.name, meta, table, Some(options.block_len())),
+            Err(error) => {
+                self.note(&error, &format!("; of table {:?}", record.name));
+                Ok(())
+            }
+        }
+    }
+
+    /// Salvages one run.
+    fn run(
+        &mut self,
+        name: &str,
+        meta: RunMeta,
+        table: &Lsm,
+        block_bytes: Option<usize>,
+    ) -> Result<()> {
+        let (entries, keys) = (meta.entries, meta.span.clone());
+        let (run, mut lost) = match Run::open_damaged(self.from, meta, block_bytes) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.report.missing += entries;
+                self.note_lost(name, &Lost { error, keys });
+                return Ok(());
+            }
+        };
+        for span in run.range_deletes().spans() {
+            self.add(table, range_delete(span))?;
+        }
+        let mut found = 0;
+        let rescued = run.rescue(&mut |key, kind, value| {
+            found += 1;
+            let put = Op::Put { key, value };
+            self.add(table, if kind == Kind::Put { put } else { Op::Delete { key } })
+        })?;
+        lost.extend(rescued);
+        self.report.entries += found;
+        self.report.missing += entries.saturating_sub(found);
+        lost.iter().for_each(|lost| self.note_lost(name, lost));
+        Ok(())
+    }
+
+    /// Salvages runs that are part of no table, as far as is known.
+    fn strays(&mut self, state: Option<&State>) -> Result<()> {
+        let is_known = |file: &u64| state.is_some_and(|state| state.is_live(*file));
+        for file in runs_in(self.from)?.into_iter().filter(|file| !is_known(file)) {
+            let name = run_name(file);
+            match Run::meta_of(self.from, file) {
+                Ok(meta) => {
+                    let table = self.to.lsm(&name)?;
+                    self.run(&name, meta, &table, None)?;
+                }
+                Err(error) => self.note(&error, ""),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes again what the log has up to its first damage.
+    fn log(&mut self, state: &State, tables: &BTreeMap<TableId, (Lsm, u64)>) -> Result<()> {
+        let mut failed = None;
+        let read = read_log(self.from, state, &mut |record| {
+            let written = self.record(&record, tables);
+            written.inspect_err(|error| failed = (!error.is_corrupt()).then(|| error.clone()))
+        });
+        match (read, failed) {
+            (_, Some(failed)) => Err(failed),
+            (Err(error), None) => {
+                self.note(&error, "; what the log had from there on is lost");
+                Ok(())
+            }
+            (Ok(_), None) => Ok(()),
+        }
+    }
+
+    fn record(
+        &mut self,
+        record: &Record<'_>,
+        tables: &BTreeMap<TableId, (Lsm, u64)>,
+    ) -> Result<()> {
+        // A batch is there whole or not at all.
+        if read_ops(record.payload).any(|op| op.is_none()) {
+            return Err(record.corrupt("an operation does not decode"));
+        }
+        for ((table, op), seq) in read_ops(record.payload).flatten().zip(record.first_seq..) {
+            if let Some((table, settled)) = tables.get(&table)
+                && *settled < seq
+            {
+                self.report.entries += 1;
+                self.add(table, op)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, table: &Lsm, op: Op<'_>) -> Result<()> {
+        match op {
+            Op::Put { key, value } => self.batch.insert(table, key, value),
+            Op::Delete { key } => self.batch.remove(table, key),
+            Op::DeleteRange { start, end } => self.batch.delete_range(table, start, end),
+        };
+        self.waiting = (self.waiting.0 + 1, self.waiting.1 + op.bytes());
+        if self.waiting.0 >= BATCH_OPS || self.waiting.1 >= BATCH_BYTES {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.waiting = (0, 0);
+        std::mem::replace(&mut self.batch, self.to.batch()).commit(Durability::Process)
+    }
+
+    fn note_lost(&mut self, table: &str, lost: &Lost) {
+        self.note(&lost.error, &format!("; table {table:?}, keys {}", shown(&lost.keys)));
+    }
+
+    fn note(&mut self, error: &Error, more: &str) {
+        let (file, offset) = (error.file().unwrap_or_default(), error.offset().unwrap_or(0));
+        let what = format!("{}{more}", error.what());
+        self.report.damage.push(Damage { file: file.to_owned(), offset, what });
+    }
+}
+
+fn range_delete(span: &Span) -> Op<'_> {
+    Op::DeleteRange { start: &span.start, end: span.end.as_deref() }
+}

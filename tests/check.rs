@@ -1,0 +1,268 @@
+//! What is left of a damaged database is found, and what is lost is said.
+//!
+//! Goal: one damaged place costs what lies there and no more, and nothing that was never written
+//! comes out of a rescue. Method: each part of a small database is damaged in turn and salvaged;
+//! what comes out is compared with what was put in.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{
+    chance::Chance,
+    is_thorough,
+    look::read,
+    player::Player,
+    scenarios::{self, PLAIN},
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+use tonearm::{
+    Compression, Db, ErrorKind, Lsm, LsmOptions, Table,
+    check::{self, Report},
+    vfs::{Access, Folder, mem::MemFolder, sim::Choice},
+};
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const ENTRIES: u32 = 2000;
+
+fn quiet() -> tonearm::Builder {
+    Db::builder().threads(0).sync_interval(None).memory(1 << 20)
+}
+
+fn key(number: u32) -> Vec<u8> {
+    format!("song {number:06}").into_bytes()
+}
+
+/// A database with one table in one run, and some commits in the log.
+fn one_run(options: &LsmOptions, in_log: u32) -> MemFolder {
+    let folder = MemFolder::default();
+    let db = quiet().memory(64 << 20).open_in(Arc::new(folder.clone())).unwrap();
+    let table = db.lsm_with("songs", options).unwrap();
+    for number in 0..ENTRIES {
+        let len = if number % 100 == 7 { 900 } else { 20 };
+        table.insert(&key(number), &vec![number as u8; len]).unwrap();
+    }
+    table.flush().unwrap();
+    (0..in_log).for_each(|n| table.insert(&key(ENTRIES + n), b"in the log").unwrap());
+    drop(table);
+    db.close().unwrap();
+    folder
+}
+
+fn small() -> LsmOptions {
+    LsmOptions::new().block_bytes(512)
+}
+
+fn entries(table: &Lsm) -> Entries {
+    table.iter().map(|entry| entry.unwrap()).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+}
+
+/// What salvaging the folder gives.
+fn salvage(folder: &dyn Folder) -> (Db, Report) {
+    let db = quiet().open_in_memory().unwrap();
+    let report = check::salvage_in(folder, &db).unwrap();
+    (db, report)
+}
+
+fn named(folder: &dyn Folder, end: &str) -> String {
+    folder.list().unwrap().into_iter().find(|name| name.contains(end)).unwrap()
+}
+
+fn bytes_of(folder: &dyn Folder, name: &str) -> Vec<u8> {
+    let file = folder.open(name, Access::Read).unwrap();
+    let mut bytes = vec![0; file.size().unwrap() as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
+fn create(folder: &dyn Folder, name: &str, bytes: &[u8]) {
+    folder.open(name, Access::CreateNew).unwrap().write_at(bytes, 0).unwrap();
+}
+
+fn overwrite(folder: &dyn Folder, name: &str, bytes: &[u8]) {
+    folder.remove(name).unwrap();
+    create(folder, name, bytes);
+}
+
+fn flip(folder: &dyn Folder, name: &str, at: usize) {
+    let mut bytes = bytes_of(folder, name);
+    bytes[at] ^= 0x40;
+    overwrite(folder, name, &bytes);
+}
+
+#[test]
+fn a_healthy_database_is_copied_whole() {
+    for scenario in scenarios::all(0).iter().take(6) {
+        let mut player = Player::new(scenario.manner.disk(1), scenario.manner);
+        player.play(&scenario.steps);
+        let (db, report) = salvage(&player.disk);
+        assert!(player.model.now().contains(&read(&db).unwrap()), "{}", scenario.name);
+        assert_eq!((report.missing, report.damage.len()), (0, 0), "{}: {report}", scenario.name);
+    }
+}
+
+/// One damaged block costs the entries in it, whichever it is; all others are there.
+#[test]
+fn a_damaged_block_costs_itself() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let folder = one_run(&small().compression(compression), 0);
+        let (name, expected) =
+            (named(&folder, ".run"), entries(&salvage(&folder).0.lsm("songs").unwrap()));
+        assert_eq!(expected.len(), ENTRIES as usize);
+        let whole = bytes_of(&folder, &name);
+        let mut lost_somewhere = 0;
+        for at in (0..whole.len()).step_by(if is_thorough() { 37 } else { 301 }) {
+            flip(&folder, &name, at);
+            let (db, report) = salvage(&folder);
+            let found = entries(&db.lsm("songs").unwrap());
+            assert!(found.iter().all(|(key, value)| expected[key] == *value), "byte {at}");
+            assert_eq!(report.entries, found.len() as u64);
+            assert_eq!(report.entries + report.missing, u64::from(ENTRIES));
+            // Where leaves of a compressed run lie, only the branch above them knew.
+            let most = if compression == Compression::None { 40 } else { u64::from(ENTRIES) };
+            assert!(report.missing <= most, "byte {at}: {report}");
+            assert!(report.missing == 0 || !report.damage.is_empty(), "byte {at}");
+            assert!(report.damage.iter().all(|damage| damage.file == name));
+            lost_somewhere += usize::from(report.missing > 0);
+            overwrite(&folder, &name, &whole);
+        }
+        assert!(lost_somewhere > 30, "{lost_somewhere}");
+    }
+}
+
+/// The branches, or the whole end of a file, are not needed to find its leaves.
+#[test]
+fn leaves_are_found_without_what_leads_to_them() {
+    let folder = one_run(&small(), 0);
+    let name = named(&folder, ".run");
+    let whole = bytes_of(&folder, &name);
+    for share in [1, 2, 3] {
+        let kept = whole.len() / 4 * share;
+        overwrite(&folder, &name, &whole[..kept]);
+        let (db, report) = salvage(&folder);
+        let found = entries(&db.lsm("songs").unwrap()).len();
+        // The rest of the file is filter and branches.
+        assert!(found >= ENTRIES as usize / 5 * share, "{found} of {kept} bytes");
+        assert_eq!((report.entries, report.damage.len()), (found as u64, 1), "{report}");
+    }
+    let mut zeroed = whole.clone();
+    zeroed[whole.len() / 2..].fill(0);
+    overwrite(&folder, &name, &zeroed);
+    assert!(salvage(&folder).1.entries > u64::from(ENTRIES) / 3);
+    folder.remove(&name).unwrap();
+    let (_, report) = salvage(&folder);
+    assert_eq!((report.entries, report.missing), (0, u64::from(ENTRIES)));
+    assert_eq!(report.damage[0].file, name);
+}
+
+#[test]
+fn the_log_is_read_up_to_its_damage() {
+    let folder = one_run(&small(), 100);
+    let (db, report) = salvage(&folder);
+    assert_eq!((db.lsm("songs").unwrap().iter().count(), report.damage.len()), (2100, 0));
+    let name = named(&folder, ".log");
+    let text = bytes_of(&folder, &name);
+    let fiftieth = text.windows(11).position(|bytes| bytes == &key(ENTRIES + 50)[..]).unwrap();
+    flip(&folder, &name, fiftieth);
+    let (db, report) = salvage(&folder);
+    let found = entries(&db.lsm("songs").unwrap());
+    assert_eq!((found.len(), report.missing), (2050, 0));
+    assert!(found.contains_key(&key(ENTRIES + 49)));
+    assert_eq!((report.damage.len(), &report.damage[0].file), (1, &name), "{report}");
+    assert!(report.damage[0].offset < fiftieth as u64);
+    assert!(report.damage[0].offset + 64 > fiftieth as u64);
+}
+
+#[test]
+fn a_lost_manifest_costs_the_names() {
+    let folder = one_run(&small(), 10);
+    let (manifest, run) = (named(&folder, "manifest-"), named(&folder, ".run"));
+    let current = bytes_of(&folder, "current");
+    folder.remove("current").unwrap();
+    let (db, report) = salvage(&folder);
+    assert_eq!(db.lsm("songs").unwrap().iter().count(), 2010);
+    assert_eq!((report.damage.len(), report.damage[0].file.as_str()), (1, "current"));
+
+    create(&folder, "current", &current);
+    flip(&folder, &manifest, 60);
+    let (db, report) = salvage(&folder);
+    assert_eq!(db.tables().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), [run.as_str()]);
+    assert_eq!(db.lsm(&run).unwrap().iter().count(), ENTRIES as usize);
+    assert_eq!((report.damage.len(), &report.damage[0].file), (1, &manifest), "{report}");
+}
+
+/// Whatever is damaged, no rescue fails, and nothing comes out that was never put in.
+#[test]
+fn nothing_is_made_up() {
+    let mut player = Player::new(PLAIN.disk(1), PLAIN);
+    player.play(&scenarios::everything());
+    let tables = player.model.all().flat_map(|state| state.values());
+    let ever: HashSet<_> = tables.flat_map(|entries| entries.iter()).collect();
+    let history = player.disk.crash(&Choice::All).history();
+    let mut chance = Chance(3);
+    for round in 0..if is_thorough() { 5000 } else { 400 } {
+        let disk = history.image(0, &Choice::All);
+        let names = disk.list().unwrap();
+        for _ in 0..1 + round % 3 {
+            let name = chance.pick(&names);
+            let bytes = bytes_of(&disk, name);
+            match round % 5 {
+                0 => overwrite(&disk, name, &bytes[..chance.below(bytes.len())]),
+                _ if bytes.is_empty() => {}
+                _ => flip(&disk, name, chance.below(bytes.len())),
+            }
+        }
+        let (db, report) = salvage(&disk);
+        let found = read(&db).unwrap();
+        for entry in found.values().flat_map(|entries| entries.iter()) {
+            assert!(ever.contains(&entry), "round {round}: {entry:?} was never put; {report}");
+        }
+        check::dump_in(&disk, &mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_listing_names_everything() {
+    let folder = one_run(&small(), 2);
+    let listed = |folder: &dyn Folder| {
+        let mut out = Vec::new();
+        check::dump_in(folder, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let text = listed(&folder);
+    let (run, log) = (named(&folder, ".run"), named(&folder, ".log"));
+    for part in [
+        "database ",
+        "closed at ",
+        "table 1 \"songs\": lsm, 1 files, settled to 2000",
+        &format!("  level 6 {run}: "),
+        "2000 entries, of which 0 deletes, 0 range deletes, keys from \"song 000000\" up to",
+        "operations 2001 to 2001",
+        "put \"song 002001\", 10 bytes",
+        "the log ends at ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    assert!(!text.contains("damage"), "{text}");
+    flip(&folder, &log, 200);
+    folder.remove(&run).unwrap();
+    let text = listed(&folder);
+    assert_eq!(text.matches("damage: ").count(), 2, "{text}");
+    folder.remove("current").unwrap();
+    assert!(listed(&folder).starts_with("damage: corrupt data in current"));
+}
+
+#[test]
+fn salvage_takes_a_new_database_and_finds_an_old_one() {
+    let folder = one_run(&small(), 0);
+    let taken = quiet().open_in_memory().unwrap();
+    taken.lsm("a table").unwrap();
+    let kind = |from: &dyn Folder, to| check::salvage_in(from, to).unwrap_err().kind();
+    assert_eq!(kind(&folder, &taken), ErrorKind::Misuse);
+    let new = quiet().open_in_memory().unwrap();
+    assert_eq!(kind(&MemFolder::default(), &new), ErrorKind::NotFound);
+}
