@@ -248,13 +248,19 @@ impl Shared {
         if self.options.threads == 0 {
             return;
         }
-        let capacity = self.options.memtable_capacity() as f64;
-        let filled = |table: &Arc<TableState>| {
+        let (capacity, most) = (self.options.memtable_capacity(), SEALED_MAX + 1);
+        let (mut worst, mut held) = (0.0, 0);
+        for table in tables.values() {
             let view = table.view();
-            view.sealed.len() as f64 + (view.active.bytes() as f64 / capacity).min(1.0)
-        };
-        let worst = tables.values().map(filled).fold(0.0, f64::max);
-        self.pace.set_backlog(worst, (SEALED_MAX + 1) as f64);
+            let active = view.active.bytes();
+            held += active + view.sealed.iter().map(|s| s.memtable.bytes()).sum::<usize>();
+            let filled = view.sealed.len() as f64 + (active as f64 / capacity as f64).min(1.0);
+            worst = f64::max(worst, filled);
+        }
+        // Many tables together, none of which has much.
+        let memory = self.options.memory.max(most * capacity);
+        let most = most as f64;
+        self.pace.set_backlog(worst.max(held as f64 / memory as f64 * most), most);
     }
 
     /// How many bytes are written between two looks at the budgets.

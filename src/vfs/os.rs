@@ -10,7 +10,7 @@
 //!   file systems known to write allocated blocks in place; those that copy on write (btrfs, zfs)
 //!   may need a new block at any store.
 //!
-//! Mapping is the only unsafe code: another process that truncates or alters a mapped file breaks
+//! Mapping is the only unsafe code but for one system call: another process that truncates or alters a mapped file breaks
 //! what Rust assumes of a slice. The folder's lock keeps other *writers of this crate* away; the
 //! files of an open database are to be left alone by everybody else, as with every mapped store.
 #![allow(unsafe_code)]
@@ -223,6 +223,17 @@ impl File for OsFile {
         match kind {
             SyncKind::Data => self.0.sync_data(),
             SyncKind::Full => self.0.sync_all(),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_writeback(&self, at: u64, len: u64) {
+        use std::os::fd::AsRawFd;
+        let (Ok(at), Ok(len)) = (i64::try_from(at), i64::try_from(len)) else { return };
+        // SAFETY: a system call on an open file; it touches no memory of ours. What it returns is
+        // of no use: it is a hint.
+        unsafe {
+            libc::sync_file_range(self.0.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE);
         }
     }
 
