@@ -10,9 +10,10 @@
 //!   file systems known to write allocated blocks in place; those that copy on write (btrfs, zfs)
 //!   may need a new block at any store.
 //!
-//! Mapping is the only unsafe code but for one system call: another process that truncates or alters a mapped file breaks
-//! what Rust assumes of a slice. The folder's lock keeps other *writers of this crate* away; the
-//! files of an open database are to be left alone by everybody else, as with every mapped store.
+//! Mapping is the only unsafe code but for one system call: another process that truncates or
+//! alters a mapped file breaks what Rust assumes of a slice. The folder's lock keeps other *writers
+//! of this crate* away; the files of an open database are to be left alone by everybody else, as
+//! with every mapped store.
 #![allow(unsafe_code)]
 
 use super::{Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, SyncKind, check_name};
