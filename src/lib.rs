@@ -120,6 +120,8 @@ pub mod guide {
     pub mod design {}
     #[doc = include_str!("../docs/format.md")]
     pub mod format {}
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}
 }
