@@ -1,16 +1,17 @@
 //! Copies of a live database.
 //!
 //! A backup is a snapshot written out: the files of every table's home at that instant (linked
-//! where the two folders allow it, copied otherwise), what its memtables held as one more run a
-//! table, and a manifest that says so. The manifest comes last, so a backup that was interrupted is
+//! where the two folders allow it, copied otherwise), what their memtables held as a log, and a
+//! manifest that says so. The manifest comes last, so a backup that was interrupted is
 //! no database. Writers are not held up.
 
-use super::{Handle, Progress};
+use super::{Handle, Progress, settle::add_file};
 use crate::{
     Error, ErrorKind, Result,
+    log::{Appender, Log, LogOptions, Position, payload_crc},
     manifest::{Edit, Manifest, TableRecord},
-    sorted::{Cursor, Deletes, FileId, Merge, Run, RunMeta, RunOptions, RunWriter, run_name},
-    table::{Snapshot, TableId, View},
+    sorted::{Cursor, Deletes, Kind, Merge},
+    table::{HomeFile, Op, Snapshot, TableId, View, put_op},
     vfs::{Access, Folder, SyncKind, read_exact_at, write_all_at},
 };
 use std::sync::Arc;
@@ -18,12 +19,11 @@ use std::sync::Arc;
 /// How many bytes are copied at a time.
 const COPY_BYTES: usize = 2 << 20;
 
-/// What is in memory is written out as runs of this shape.
-const MEMTABLE_RUN: RunOptions = RunOptions {
-    block_bytes: 8 << 10,
-    compression: crate::codec::Compression::None,
-    filter_bits: 10,
-};
+/// What is in memory is copied as log records of about this size.
+const RECORD_BYTES: usize = 256 << 10;
+/// How long a segment of that log is.
+const SEGMENT_BYTES: u64 = 16 << 20;
+const FIRST_SEGMENT_ID: u64 = 1;
 
 impl Handle {
     /// Writes everything as of now into `to`, which must not hold a database.
@@ -34,23 +34,26 @@ impl Handle {
     ) -> Result<()> {
         let _lock = lock_target(to)?;
         let (snapshot, tables) = self.snapshot_and_tables()?;
-        let files = |view: &Arc<View>| view.settled.runs().len() as u64;
-        let mut progress = Progress {
-            files_total: snapshot.views().values().map(files).sum(),
-            ..Progress::default()
-        };
-        let mut edits = Vec::new();
-        for (id, create) in tables {
-            if let Some(view) = snapshot.views().get(&id) {
-                edits.push(create);
-                let mut copy = TableCopy { handle: self, to, progress: &mut progress, report };
-                copy.run(id, view, &snapshot, &mut edits)?;
+        let files = |view: &Arc<View>| view.settled.files().len() as u64;
+        let files_total = snapshot.views().values().map(files).sum();
+        let progress = Progress { files_total, ..Progress::default() };
+        let (ids, edits): (Vec<_>, Vec<_>) = tables.into_iter().unzip();
+        let mut copy = Copy { handle: self, to, snapshot: &snapshot, progress, report, edits };
+        for id in &ids {
+            if let Some(view) = snapshot.views().get(id) {
+                copy.table(*id, view)?;
             }
         }
+        let db_id = super::open::random_id();
+        let log = copy.log(db_id, &ids)?;
+        let mut edits = copy.edits;
+        let last_seq = log.map_or(snapshot.sequence(), |(_, last_seq)| last_seq);
         edits.push(Edit::SetNextFile(self.shared.files.next()));
-        edits.push(Edit::SetLastSeq(snapshot.sequence()));
+        edits.push(Edit::SetLastSeq(last_seq));
+        edits.extend(log.map(|_| Edit::SetLogStart(FIRST_SEGMENT_ID)));
         to.sync().map_err(|e| Error::io("sync the folder", "", e))?;
-        Manifest::create_with(to, super::open::random_id(), &edits).map(drop)
+        let end = log.map_or(0, |(end, _)| end.raw());
+        Manifest::create_with(to, db_id, &edits, end).map(drop)
     }
 
     /// A snapshot, and the edits that create its tables; none is created, renamed or dropped in
@@ -83,77 +86,131 @@ fn lock_target(to: &Arc<dyn Folder>) -> Result<Box<dyn crate::vfs::Lock>> {
     Ok(lock)
 }
 
-/// Copies one table.
-struct TableCopy<'a> {
+/// A backup while it is made.
+struct Copy<'a> {
     handle: &'a Handle,
     to: &'a Arc<dyn Folder>,
-    progress: &'a mut Progress,
+    snapshot: &'a Snapshot,
+    progress: Progress,
     report: &'a mut dyn FnMut(Progress),
+    edits: Vec<Edit>,
 }
 
-impl TableCopy<'_> {
-    fn run(
-        &mut self,
-        id: TableId,
-        view: &Arc<View>,
-        snapshot: &Snapshot,
-        edits: &mut Vec<Edit>,
-    ) -> Result<()> {
+impl Copy<'_> {
+    /// Copies what of a table is in files.
+    fn table(&mut self, id: TableId, view: &View) -> Result<()> {
         // Oldest first within a level, as the manifest lists them.
-        for (level, run) in view.settled.runs().iter().rev() {
-            self.copy_run(run)?;
-            edits.push(add_file(id, *level, run.meta()));
+        for (level, file) in view.settled.files().iter().rev() {
+            self.file(&**file)?;
+            self.edits.push(add_file(id, *level, &**file));
         }
-        if let Some(meta) = self.write_memtables(view, snapshot.sequence())? {
-            edits.push(add_file(id, 0, &meta));
+        let root = view.settled.root();
+        if !root.is_empty() {
+            self.edits.push(Edit::SetRoot { table: id, root });
         }
-        edits.push(Edit::SetSettled { table: id, seq: snapshot.sequence() });
+        self.edits.push(Edit::SetSettled { table: id, seq: self.snapshot.sequence() });
         Ok(())
     }
 
-    fn copy_run(&mut self, run: &Arc<Run>) -> Result<()> {
-        let name = run_name(run.meta().file);
+    fn file(&mut self, file: &dyn HomeFile) -> Result<()> {
+        let name = file.name();
         let from = &self.handle.shared.folder;
-        let linked =
-            from.link(&name, &**self.to).map_err(|e| Error::io("link the file", &name, e))?;
+        let link =
+            || from.link(&name, &**self.to).map_err(|e| Error::io("link the file", &name, e));
+        let linked = file.is_frozen() && link()?;
         if !linked {
             copy_file(&**from, &**self.to, &name)?;
         }
         self.progress.files += 1;
-        self.progress.bytes += run.meta().bytes;
-        (self.report)(*self.progress);
+        self.progress.bytes += file.bytes();
+        (self.report)(self.progress);
         Ok(())
     }
 
-    /// Writes what the view's memtables hold up to `seq` as one run, if anything.
-    fn write_memtables(&self, view: &View, seq: u64) -> Result<Option<RunMeta>> {
+    /// Writes what the memtables of all tables hold as a log; `None` if that is nothing.
+    fn log(&self, db_id: u128, tables: &[TableId]) -> Result<Option<(Position, u64)>> {
+        let mut log = CopiedLog::new(self.to, db_id, self.snapshot.sequence());
+        for id in tables {
+            let Some(view) = self.snapshot.views().get(id) else { continue };
+            log.table(*id, view, self.snapshot.sequence())?;
+        }
+        log.finish()
+    }
+}
+
+/// The log of a backup: one version of each key, numbered anew from the snapshot on.
+struct CopiedLog<'a> {
+    to: &'a Arc<dyn Folder>,
+    db_id: u128,
+    last_seq: u64,
+    /// Operations to be appended next.
+    payload: Vec<u8>,
+    count: u32,
+    appender: Option<Appender>,
+}
+
+impl<'a> CopiedLog<'a> {
+    fn new(to: &'a Arc<dyn Folder>, db_id: u128, last_seq: u64) -> Self {
+        Self { to, db_id, last_seq, payload: Vec::new(), count: 0, appender: None }
+    }
+
+    /// Range deletes first: what their memtable has of those keys is newer.
+    fn table(&mut self, id: TableId, view: &View, seq: u64) -> Result<()> {
         let sealed = view.sealed.iter().map(|sealed| &sealed.memtable);
         let memtables = std::iter::once(&view.active).chain(sealed);
         let cursors: Vec<_> = memtables.map(|memtable| memtable.cursor(seq)).collect();
         let mut input = Merge::new(cursors, Deletes::Keep);
+        for span in input.range_deletes().spans().to_vec() {
+            self.add(id, Op::DeleteRange { start: &span.start, end: span.end.as_deref() })?;
+        }
         input.seek_first()?;
-        if !input.valid() && input.range_deletes().is_empty() {
-            return Ok(None);
-        }
-        let file: FileId = self.handle.shared.files.take();
-        let mut writer = RunWriter::create(&**self.to, file, MEMTABLE_RUN)?;
-        for span in input.range_deletes().spans() {
-            writer.delete_range(span.clone());
-        }
         while input.valid() {
             let kind = input.kind();
-            let key = input.key().to_vec();
-            writer.add(&key, kind, input.value()?)?;
+            let (key, value) = input.entry()?;
+            self.add(
+                id,
+                if kind == Kind::Put { Op::Put { key, value } } else { Op::Delete { key } },
+            )?;
             input.next()?;
         }
-        writer.finish().map(Some)
+        Ok(())
     }
-}
 
-fn add_file(table: u32, level: u8, meta: &RunMeta) -> Edit {
-    let mut encoded = Vec::new();
-    meta.encode(&mut encoded);
-    Edit::AddFile { table, level, file: meta.file, bytes: meta.bytes, meta: encoded.into() }
+    fn add(&mut self, table: TableId, op: Op<'_>) -> Result<()> {
+        put_op(&mut self.payload, table, op);
+        self.count += 1;
+        if self.payload.len() >= RECORD_BYTES { self.append() } else { Ok(()) }
+    }
+
+    fn append(&mut self) -> Result<()> {
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            None => {
+                let (segment_bytes, mapped) = (SEGMENT_BYTES, false);
+                let first_segment_bytes = 2 * RECORD_BYTES as u64;
+                let options = LogOptions { segment_bytes, first_segment_bytes, mapped };
+                let (_, appender) =
+                    Log::start(self.to.clone(), self.db_id, FIRST_SEGMENT_ID, options)?;
+                self.appender.insert(appender)
+            }
+        };
+        let parts = [&self.payload[..]];
+        appender.append(self.last_seq + 1, self.count, payload_crc(&parts), &parts)?;
+        self.last_seq += u64::from(self.count);
+        self.count = 0;
+        self.payload.clear();
+        Ok(())
+    }
+
+    /// Ends the log for good; says where, and its last sequence number.
+    fn finish(mut self) -> Result<Option<(Position, u64)>> {
+        if self.count > 0 {
+            self.append()?;
+        }
+        let Some(mut appender) = self.appender else { return Ok(None) };
+        appender.close()?;
+        Ok(Some((appender.end(), self.last_seq)))
+    }
 }
 
 fn copy_file(from: &dyn Folder, to: &dyn Folder, name: &str) -> Result<()> {

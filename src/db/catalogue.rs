@@ -30,16 +30,18 @@ pub(super) fn open_home(
         );
         Error::new(ErrorKind::Version, message)
     })?;
-    let open = |file: &FileRecord| Ok((file.level, open_run(folder, file, access)?));
-    let runs = record.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
     let home: Arc<dyn Home> = match engine {
-        Engine::Lsm => {
-            let options = LsmOptions::decode(&record.options)
-                .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
-            Arc::new(LsmHome::open(options, runs)?)
-        }
+        Engine::Lsm => open_lsm(folder, record, access)?,
     };
     Ok((engine, home))
+}
+
+fn open_lsm(folder: &dyn Folder, record: &TableRecord, access: &RunAccess) -> Result<Arc<LsmHome>> {
+    let open = |file: &FileRecord| Ok((file.level, open_run(folder, file, access)?));
+    let runs = record.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let options = LsmOptions::decode(&record.options)
+        .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
+    LsmHome::open(options, runs).map(Arc::new)
 }
 
 fn open_run(folder: &dyn Folder, file: &FileRecord, access: &RunAccess) -> Result<Arc<Run>> {
@@ -126,8 +128,8 @@ impl Shared {
         }
         writing.commit.lock().writers.remove(table.id());
         self.tables.write().remove(&table.id());
-        for (_, run) in table.home().current().runs() {
-            run.retire(&self.graveyard);
+        for (_, file) in table.home().current().files() {
+            file.retire(&self.graveyard);
         }
         self.measure_pressure();
         self.signals.ask();

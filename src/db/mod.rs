@@ -355,7 +355,7 @@ impl Host for Handle {
     }
 
     fn verify(&self, table: &Arc<TableState>) -> Result<()> {
-        table.view().settled.runs().iter().try_for_each(|(_, run)| run.verify())
+        table.view().settled.files().iter().try_for_each(|(_, file)| file.verify())
     }
 
     fn snapshot_id(&self) -> u64 {
@@ -367,12 +367,12 @@ impl Shared {
     fn verify(&self, report: &mut dyn FnMut(Progress)) -> Result<()> {
         self.verify_log()?;
         let views: Vec<_> = self.table_list().iter().map(|table| table.view().clone()).collect();
-        let runs: Vec<_> = views.iter().flat_map(|view| view.settled.runs()).collect();
-        let mut progress = Progress { files_total: runs.len() as u64, ..Progress::default() };
-        for (_, run) in runs {
-            run.verify()?;
+        let files: Vec<_> = views.iter().flat_map(|view| view.settled.files()).collect();
+        let mut progress = Progress { files_total: files.len() as u64, ..Progress::default() };
+        for (_, file) in files {
+            file.verify()?;
             progress.files += 1;
-            progress.bytes += run.meta().bytes;
+            progress.bytes += file.bytes();
             report(progress);
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::{
     manifest::{Edit, Manifest, State},
     memtable::{Memory, Memtable},
     sorted::{FileId, Graveyard, RunAccess},
-    table::{FileIds, Op, TableId, TableState, Visible, read_ops},
+    table::{FILE_SUFFIXES, FileIds, Op, TableId, TableState, Visible, read_ops},
     vfs::Folder,
 };
 use parking_lot::{Mutex, RwLock};
@@ -166,16 +166,17 @@ pub(super) fn random_id() -> u128 {
     (half() << 64) | half()
 }
 
-/// Removes runs that no manifest edit ever published; says which number the next file gets.
+/// Removes files that no manifest edit ever published; says which number the next file gets.
 ///
 /// What the manifest says has to be durable first: a file that a lost edit removed is no orphan.
 fn remove_orphans(folder: &dyn Folder, manifest: &mut Manifest) -> Result<FileIds> {
     let names = folder.list().map_err(|e| Error::io("list the folder", "", e))?;
-    let runs = || names.iter().filter_map(|name| Some((name, file_number(name, ".run")?)));
-    let next = runs().map(|(_, file)| file.saturating_add(1)).max();
+    let number = |name: &String| FILE_SUFFIXES.iter().find_map(|suffix| file_number(name, suffix));
+    let files = || names.iter().filter_map(|name| Some((name, number(name)?)));
+    let next = files().map(|(_, file)| file.saturating_add(1)).max();
     let next = manifest.state().next_file.max(next.unwrap_or(0));
     let is_orphan = |(_, file): &(&String, FileId)| !manifest.state().is_live(*file);
-    let orphans: Vec<_> = runs().filter(is_orphan).collect();
+    let orphans: Vec<_> = files().filter(is_orphan).collect();
     if !orphans.is_empty() {
         manifest.commit(&[])?;
     }

@@ -15,8 +15,7 @@ use super::shared::{Shared, Writing};
 use crate::{
     Error, Result,
     manifest::Edit,
-    sorted::{Cursor, Deletes, Merge, Run, run_name},
-    table::{Change, Job, Sealed, Shop, Staged, TableState},
+    table::{Change, HomeFile, Input, Job, Sealed, Shop, Staged, TableId, TableState},
 };
 use bytes::Bytes;
 use std::{
@@ -53,14 +52,12 @@ impl Shared {
         let sealed = table.view().sealed.clone();
         let Some(newest) = sealed.first() else { return Ok(false) };
         let start = Instant::now();
-        let cursors = sealed.iter().map(|sealed| sealed.memtable.cursor(u64::MAX)).collect();
-        let mut input = Merge::new(cursors, Deletes::Keep);
-        input.seek_first()?;
+        let input = Input::new(sealed.iter().map(|sealed| sealed.memtable.clone()).collect());
         let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes() as u64).sum();
         let shop = self.shop(Arc::new(|| Ok(())));
-        let change = table.home().absorb(&mut input, &shop)?;
+        let change = table.home().absorb(&input, &shop)?;
         let absorbed = Absorbed { upto: Some(newest.upto), sealed: sealed.clone() };
-        self.secure(&change, |_| self.keep_log_ahead(writing, table, newest))?;
+        let change = self.secure(table, change, || self.keep_log_ahead(writing, table, newest))?;
         self.publish(table, change, &absorbed)?;
         self.pace.absorbed(bytes, start.elapsed());
         self.measure_backlog(&self.tables.read());
@@ -98,7 +95,7 @@ impl Shared {
         shop: &Shop,
     ) -> Result<()> {
         let change = job.run(shop)?;
-        self.secure(&change, |_| Ok(()))?;
+        let change = self.secure(table, change, || Ok(()))?;
         self.publish(table, change, &Absorbed::default())
     }
 
@@ -127,14 +124,14 @@ impl Shared {
         let writing = self.writing()?;
         let shop = self.shop(self.breath());
         let change = table.home().ingest(entries, &shop)?;
-        let count = change.added.iter().map(|(_, run)| run.meta().entries).sum();
-        self.secure(&change, |_| Ok(()))?;
+        let count = change.entries;
+        let change = self.secure(table, change, || Ok(()))?;
         let _absorbing = table.absorbing.lock();
         // Other tables' commits until now are older than these entries, and must not be lost where
         // these survive.
         let sealed = self.seal_if_filled(writing, table).and_then(|()| self.sync());
         if let Err(error) = sealed.and_then(|()| self.absorb_sealed(table)) {
-            self.discard(&change);
+            table.home().discard(change, &self.graveyard);
             return Err(error);
         }
         self.publish(table, change, &Absorbed::default())?;
@@ -162,17 +159,24 @@ impl Shared {
 
     /// Makes a change's files durable, names included, and whatever `more` does; discards them if
     /// that fails.
-    fn secure(&self, change: &Change, more: impl FnOnce(&Change) -> Result<()>) -> Result<()> {
-        let named = if change.added.is_empty() {
+    fn secure(
+        &self,
+        table: &TableState,
+        change: Change,
+        more: impl FnOnce() -> Result<()>,
+    ) -> Result<Change> {
+        let named = if change.fresh.is_empty() {
             Ok(())
         } else {
             self.folder.sync().map_err(|e| Error::io("sync the folder", "", e))
         };
-        let result = named.and_then(|()| more(change));
-        if result.is_err() {
-            self.discard(change);
+        match named.and_then(|()| more()) {
+            Ok(()) => Ok(change),
+            Err(error) => {
+                table.home().discard(change, &self.graveyard);
+                Err(error)
+            }
         }
-        result
     }
 
     /// Publishes a change in one manifest edit, then shows it to readers.
@@ -180,10 +184,10 @@ impl Shared {
         let writing = self.writing()?;
         let mut manifest = writing.manifest.lock();
         if table.is_dropped() {
-            self.discard(&change);
+            table.home().discard(change, &self.graveyard);
             return Ok(());
         }
-        let fresh: Vec<Arc<Run>> = change.added.iter().map(|(_, run)| run.clone()).collect();
+        let fresh = change.fresh.clone();
         let staged = table.home().stage(change);
         let log_start = self.log_start(writing, table, absorbed);
         let mut edits = edits(table, &staged);
@@ -195,13 +199,14 @@ impl Shared {
         if let Err(error) = manifest.commit(&edits) {
             // An edit that may have reached the disk may name these files: the next open knows.
             if !manifest.in_doubt() {
-                remove_runs(self, &fresh);
+                table.home().withdraw(staged);
+                fresh.iter().for_each(|file| file.retire(&self.graveyard));
             }
             return Err(error);
         }
         table.home().adopt(&staged);
         table.settle(staged.next, &absorbed.sealed);
-        staged.retired.iter().for_each(|run| run.retire(&self.graveyard));
+        staged.retired.iter().for_each(|file| file.retire(&self.graveyard));
         drop(manifest);
         self.measure_pressure();
         // A segment that cannot be unlinked now is skipped, and unlinked, by the next open.
@@ -226,12 +231,6 @@ impl Shared {
         writing.log.first_needed(needed.unwrap_or(committed + 1).min(committed + 1))
     }
 
-    /// Removes files that will never be published.
-    fn discard(&self, change: &Change) {
-        let runs: Vec<Arc<Run>> = change.added.iter().map(|(_, run)| run.clone()).collect();
-        remove_runs(self, &runs);
-    }
-
     /// Tells writers how far background work lags behind.
     pub(super) fn measure_pressure(&self) {
         let pressure = |table: &Arc<TableState>| table.home().pressure();
@@ -242,28 +241,26 @@ impl Shared {
     /// Unlinks files that nobody reads any more.
     pub(super) fn bury(&self) -> bool {
         let dead = self.graveyard.take();
-        for &file in &dead {
-            self.cache.forget(file);
+        for dead in &dead {
+            self.cache.forget(dead.file);
             // What cannot be unlinked now is an orphan that the next open removes.
-            let _ = self.folder.remove(&run_name(file));
+            let _ = self.folder.remove(&dead.name);
         }
         !dead.is_empty()
     }
-}
-
-fn remove_runs(shared: &Shared, runs: &[Arc<Run>]) {
-    runs.iter().for_each(|run| run.retire(&shared.graveyard));
 }
 
 /// What the manifest has to say of a staged change.
 fn edits(table: &TableState, staged: &Staged) -> Vec<Edit> {
     let table = table.id();
     let removed = staged.removed.iter().map(|&file| Edit::RemoveFile { table, file });
-    let added = staged.added.iter().map(|(level, run)| {
-        let mut meta = Vec::new();
-        run.meta().encode(&mut meta);
-        let (file, bytes) = (run.meta().file, run.meta().bytes);
-        Edit::AddFile { table, level: *level, file, bytes, meta: meta.into() }
-    });
-    removed.chain(added).collect()
+    let added = staged.added.iter().map(|(level, file)| add_file(table, *level, &**file));
+    let root = staged.root.iter().map(|root| Edit::SetRoot { table, root: root.clone() });
+    removed.chain(added).chain(root).collect()
+}
+
+/// The edit that lists a home's file.
+pub(super) fn add_file(table: TableId, level: u8, file: &dyn HomeFile) -> Edit {
+    let meta = file.meta();
+    Edit::AddFile { table, level, file: file.file(), bytes: file.bytes(), meta }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     LAST, LsmOptions,
+    change::Edited,
     claims::{Claim, Claims},
     job::{EditJob, MergeJob, SliceJob},
     levels::{Levels, Tree},
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     sorted::{Cursor, FileId, Run, RunOptions, Span, run_name},
-    table::{Change, Home, Job, Op, Settled, Shop, Staged},
+    table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Staged},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -57,7 +58,7 @@ impl LsmHome {
         work.bytes_absorbed.add(poured.read);
         work.bytes_written.add(poured.runs.iter().map(|run| run.meta().bytes).sum());
         let added = poured.runs.into_iter().map(|run| (0, run)).collect();
-        Change { added, removed: Vec::new(), moved: Vec::new() }
+        Edited { added, ..Edited::default() }.into()
     }
 
     /// How to write a run of new entries: as those of the level it will go to, as far as can be
@@ -106,9 +107,10 @@ impl Home for LsmHome {
         self.current.load_full()
     }
 
-    fn absorb(&self, input: &mut dyn Cursor, shop: &Shop) -> Result<Change> {
+    fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change> {
         let levels = self.current.load_full();
         let within = Span { start: Bytes::new(), end: None };
+        let mut input = input.merged();
         input.seek_last()?;
         let mut end = Vec::new();
         if input.valid() {
@@ -124,7 +126,7 @@ impl Home for LsmHome {
             grandparents: None,
             grandparent_bytes: 0,
         };
-        let poured = pour(input, Older::new(levels.tiers(), &within), plan, false)?;
+        let poured = pour(&mut input, Older::new(levels.tiers(), &within), plan, false)?;
         levels.tree().work.flushes.add(1);
         Ok(self.settled(&levels, poured))
     }
@@ -194,21 +196,24 @@ impl Home for LsmHome {
 
     fn stage(&self, change: Change) -> Staged {
         let current = self.current.load_full();
+        let edited = Edited::of(change);
         let runs = current.runs().into_iter().map(|(_, run)| (run.meta().file, run));
         let runs: HashMap<FileId, Arc<Run>> = runs.collect();
         let find = |file: FileId| runs.get(&file);
-        let moved = change.moved.iter();
+        let moved = edited.moved.iter();
         let moved = moved.filter_map(|(file, level)| Some((*level, find(*file)?.clone())));
         let moved: Vec<(u8, Arc<Run>)> = moved.collect();
-        let retired = change.removed.iter().filter_map(|file| find(*file).cloned()).collect();
-        let mut removed = change.removed;
+        let find_file = |file| Some(find(file)?.clone() as Arc<dyn HomeFile>);
+        let retired = edited.removed.iter().filter_map(|file| find_file(*file)).collect();
+        let mut removed = edited.removed;
         removed.extend(moved.iter().map(|(_, run)| run.meta().file));
         let kept = current.edited(&removed, &moved);
-        let placed = self.place(&kept, change.added);
+        let placed = self.place(&kept, edited.added);
         let next = Arc::new(kept.edited(&[], &placed));
         debug_assert!(next.check().is_ok());
-        let added = moved.into_iter().chain(placed).collect();
-        Staged { added, removed, next, retired }
+        let added = moved.into_iter().chain(placed);
+        let added = added.map(|(level, run)| (level, run as Arc<dyn HomeFile>)).collect();
+        Staged { added, removed, root: None, next, retired }
     }
 
     fn adopt(&self, staged: &Staged) {

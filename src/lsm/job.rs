@@ -1,6 +1,7 @@
 //! Work in the background: merging runs, moving them, dropping them.
 
 use super::{
+    change::Edited,
     claims::Claimed,
     levels::Levels,
     merging::{Merging, merge},
@@ -26,7 +27,7 @@ impl Job for MergeJob {
         let added = merge(&self.levels, merging, &merging.hull, shop)?;
         let read = merging.upper_bytes() + merging.lower_bytes();
         self.levels.tree().work.bytes_read.add(read);
-        Ok(Change { added, removed: merging.files(), moved: Vec::new() })
+        Ok(Edited { added, removed: merging.files(), moved: Vec::new() }.into())
     }
 }
 
@@ -47,9 +48,9 @@ impl Job for SliceJob {
             read += merging.upper_bytes();
         }
         self.levels.tree().work.bytes_read.add(read);
-        let change = Change { added, removed, moved: Vec::new() };
-        self.slice.ran(&change);
-        Ok(change)
+        let edited = Edited { added, removed, moved: Vec::new() };
+        self.slice.ran(&edited);
+        Ok(edited.into())
     }
 }
 
@@ -67,6 +68,6 @@ impl Job for EditJob {
         work.moves.add(self.moved.len() as u64);
         work.drops.add(self.removed.len() as u64);
         let (moved, removed) = (self.moved.clone(), self.removed.clone());
-        Ok(Change { added: Vec::new(), removed, moved })
+        Ok(Edited { added: Vec::new(), removed, moved }.into())
     }
 }

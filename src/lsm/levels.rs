@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Error, Result,
     sorted::{FileId, Found, LevelCursor, Lookup, Run, Span, run_name},
-    table::{HomeStats, LevelStats, Settled, Source},
+    table::{HomeFile, HomeStats, LevelStats, Settled, Source},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -135,6 +135,16 @@ impl Levels {
     }
 }
 
+impl Levels {
+    /// Every run with its level, newest first.
+    pub(super) fn runs(&self) -> Vec<(u8, Arc<Run>)> {
+        let fresh = self.fresh.iter().map(|run| (0, run.clone()));
+        let deep = (1..=LAST)
+            .flat_map(|level| self.level(level).runs().iter().map(move |run| (level, run.clone())));
+        fresh.chain(deep).collect()
+    }
+}
+
 impl Settled for Levels {
     #[inline]
     fn get(&self, key: &[u8], hash: u64, found: &mut dyn FnMut(Found<'_>)) -> Result<Lookup<()>> {
@@ -198,11 +208,9 @@ impl Settled for Levels {
         }
     }
 
-    fn runs(&self) -> Vec<(u8, Arc<Run>)> {
-        let fresh = self.fresh.iter().map(|run| (0, run.clone()));
-        let deep = (1..=LAST)
-            .flat_map(|level| self.level(level).runs().iter().map(move |run| (level, run.clone())));
-        fresh.chain(deep).collect()
+    fn files(&self) -> Vec<(u8, Arc<dyn HomeFile>)> {
+        let runs = self.runs().into_iter();
+        runs.map(|(level, run)| (level, run as Arc<dyn HomeFile>)).collect()
     }
 
     fn stats(&self) -> HomeStats {

@@ -24,6 +24,7 @@
 //! chooses, `claims` keeps jobs apart, `merging` and `output`
 //! do it, `home` publishes.
 
+mod change;
 mod claims;
 mod handle;
 mod home;

@@ -12,13 +12,14 @@
 //! to it.
 
 use super::{
+    change::Edited,
     claims::Claimed,
     merging::Merging,
     tier::{meets, span},
 };
 use crate::{
     sorted::{FileId, Span},
-    table::{Change, Staged},
+    table::Staged,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Slices {
     /// Notes that a change was published; says whether that was the last slice.
     pub(super) fn published(&self, staged: &Staged) -> bool {
         let mut progress = self.progress.lock();
-        let added = staged.added.iter().map(|(_, run)| run.meta().file);
+        let added = staged.added.iter().map(|(_, run)| run.file());
         let is_ours = added
             .chain(staged.removed.iter().copied())
             .any(|file| progress.outcome.contains(&file));
@@ -120,7 +121,7 @@ impl Slice {
     }
 
     /// Notes what the slice will publish. If that is nothing, it is done.
-    pub(super) fn ran(&self, change: &Change) {
+    pub(super) fn ran(&self, change: &Edited) {
         let mut progress = self.slices.progress.lock();
         let added = change.added.iter().map(|(_, run)| run.meta().file);
         progress.outcome = added.chain(change.removed.iter().copied()).collect();

@@ -56,18 +56,20 @@ impl Manifest {
             return Err(Error::new(ErrorKind::Misuse, "there already is a database here"));
         }
         load::check_never_created(&**folder)?;
-        Self::create_with(folder, db_id, &[])
+        Self::create_with(folder, db_id, &[], 0)
     }
 
     /// Makes the manifest of a new database that consists of files which are already there and
-    /// durable, names included. Until it returns, a crash leaves no database.
+    /// durable, names included, and whose log, if it has one, is closed at `log_end`. Until it returns, a crash leaves no database.
     pub(crate) fn create_with(
         folder: &Arc<dyn Folder>,
         db_id: u128,
         edits: &[Edit],
+        log_end: u64,
     ) -> Result<(Self, State)> {
         let mut state = State::new(db_id);
         state.apply_all(edits).map_err(|why| Error::new(ErrorKind::Misuse, why))?;
+        state.log_end = log_end;
         let leftover = manifest_name(1);
         remove_if_there(&**folder, &leftover).map_err(|e| Error::io("remove", &leftover, e))?;
         let mut manifest = Self::unwritten(folder, state.clone(), 1);

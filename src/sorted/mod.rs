@@ -12,6 +12,7 @@
 mod block;
 mod cursor;
 mod filter;
+mod graveyard;
 mod merge;
 mod ranges;
 mod run;
@@ -22,11 +23,11 @@ pub(crate) use block::Block;
 pub(crate) use cursor::{Cursor, Kind, Lookup};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
+pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    Found, Graveyard, LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter,
-    run_name,
+    Found, LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, run_name,
 };
 pub(crate) use tree::TreeCursor;
 

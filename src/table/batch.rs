@@ -383,8 +383,7 @@ pub(crate) fn span_of(start: &[u8], end: Option<&[u8]>) -> Span {
 }
 
 /// Writes a whole operation, as [`read_ops`] reads it.
-#[cfg(test)]
-fn put_op(out: &mut Vec<u8>, table: u32, op: Op<'_>) {
+pub(crate) fn put_op(out: &mut Vec<u8>, table: u32, op: Op<'_>) {
     let head = op.head(table);
     op.log_parts(&head).iter().for_each(|part| out.extend_from_slice(part));
 }

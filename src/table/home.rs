@@ -10,11 +10,16 @@
 //!
 //! A [`Settled`] is one immutable version of the home. Readers pin it with the memtables that were
 //! current beside it; files that no version needs any more are retired and unlinked later.
+//!
+//! What a change consists of is the engine's own business. The database above only has to know
+//! which files are new (their names have to be made durable, and they have to go if the change
+//! does not come to be) and what the manifest has to say.
 
 use super::{HomeStats, Source};
 use crate::{
     Result,
-    sorted::{Cursor, FileId, Found, Lookup, Run, RunAccess, Span},
+    memtable::{Memtable, MemtableCursor},
+    sorted::{Deletes, FileId, Found, Graveyard, Lookup, Merge, RunAccess, Span},
     vfs::Folder,
 };
 use bytes::Bytes;
@@ -42,11 +47,66 @@ pub(crate) trait Settled: Any + Send + Sync {
     /// Appends cursors over everything that may hold keys of `span`, newest first.
     fn sources(&self, span: &Span, out: &mut Vec<Source>);
 
-    /// Every file, for verification and backups.
-    fn runs(&self) -> Vec<(u8, Arc<Run>)>;
+    /// Every file with its level, newest first: for verification and backups.
+    fn files(&self) -> Vec<(u8, Arc<dyn HomeFile>)>;
+
+    /// What the manifest says of the table beside its files: the engine's own.
+    fn root(&self) -> Bytes {
+        Bytes::new()
+    }
 
     /// Sizes and shape.
     fn stats(&self) -> HomeStats;
+}
+
+/// The suffixes of homes' files: what has one of them and is in no manifest is a leftover.
+pub(crate) const FILE_SUFFIXES: [&str; 3] = [".run", ".pages", ".hash"];
+
+/// One file of a home, as the manifest lists it.
+pub(crate) trait HomeFile: Send + Sync {
+    fn file(&self) -> FileId;
+
+    /// Its name in the folder: the number and one of the [`FILE_SUFFIXES`].
+    fn name(&self) -> String;
+
+    /// Its length, as the manifest says it.
+    fn bytes(&self) -> u64;
+
+    /// What else the manifest says of it: the engine's own.
+    fn meta(&self) -> Bytes;
+
+    /// Whether it is never written again, so that a backup may link it.
+    fn is_frozen(&self) -> bool {
+        true
+    }
+
+    /// Reads every byte and checks it.
+    fn verify(&self) -> Result<()>;
+
+    /// Once nobody has it open any more, it goes `to` there.
+    fn retire(&self, to: &Arc<Graveyard>);
+}
+
+/// Full memtables of one table, newest first, to be turned into files.
+pub(crate) struct Input {
+    memtables: Vec<Arc<Memtable>>,
+}
+
+impl Input {
+    pub(crate) fn new(memtables: Vec<Arc<Memtable>>) -> Self {
+        Self { memtables }
+    }
+
+    /// Newest first.
+    pub(crate) fn memtables(&self) -> &[Arc<Memtable>] {
+        &self.memtables
+    }
+
+    /// The newest version of each key, in key order; deletes and range deletes kept.
+    pub(crate) fn merged(&self) -> Merge<MemtableCursor> {
+        let cursors = self.memtables.iter().map(|memtable| memtable.cursor(u64::MAX)).collect();
+        Merge::new(cursors, Deletes::Keep)
+    }
 }
 
 /// The home of one table: its current version, and the work that makes the next one.
@@ -54,9 +114,9 @@ pub(crate) trait Home: Send + Sync {
     /// The current version.
     fn current(&self) -> Arc<dyn Settled>;
 
-    /// Writes `input` (entries of one or more sealed memtables, newest version of each key, deletes
-    /// and range deletes kept) as new files. Nothing is published: a crash leaves orphans.
-    fn absorb(&self, input: &mut dyn Cursor, shop: &Shop) -> Result<Change>;
+    /// Writes what `input` holds into files, and syncs them. Nothing is published: a crash leaves
+    /// orphans.
+    fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change>;
 
     /// Writes entries that come sorted and bypass the log. Their keys must be strictly ascending.
     fn ingest(
@@ -76,6 +136,14 @@ pub(crate) trait Home: Send + Sync {
     /// Makes a staged version the current one, after its edits are durable.
     fn adopt(&self, staged: &Staged);
 
+    /// Takes back a change that will not be published.
+    fn discard(&self, change: Change, graveyard: &Arc<Graveyard>) {
+        change.fresh.iter().for_each(|file| file.retire(graveyard));
+    }
+
+    /// Takes back a staged change whose edits were not written. Nothing of it may be on disk.
+    fn withdraw(&self, _staged: Staged) {}
+
     /// How far the home lags behind, from 0 (not at all) to 1 (writers must wait).
     fn pressure(&self) -> f64;
 }
@@ -86,30 +154,27 @@ pub(crate) trait Job: Send {
     fn run(&mut self, shop: &Shop) -> Result<Change>;
 }
 
-/// Files that a piece of work made and files it made superfluous; not published yet.
-#[derive(Default)]
+/// What a piece of work made, and what it made superfluous; not published yet.
 pub(crate) struct Change {
-    /// New runs and the level each is for; 0 for new entries, which the home places when staged.
-    pub(crate) added: Vec<(u8, Arc<Run>)>,
-    /// Files no longer needed once this is published.
-    pub(crate) removed: Vec<FileId>,
-    /// Runs that only change level: the file and its new level.
-    pub(crate) moved: Vec<(FileId, u8)>,
-}
-
-impl Change {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.moved.is_empty()
-    }
+    /// New files, synced: their names have to be made durable before they are published.
+    pub(crate) fresh: Vec<Arc<dyn HomeFile>>,
+    /// New entries, of an ingest.
+    pub(crate) entries: u64,
+    /// The change, as the engine sees it.
+    pub(crate) detail: Box<dyn Any + Send>,
 }
 
 /// A change that fits the current version: what to write into the manifest, and what to show.
 pub(crate) struct Staged {
-    pub(crate) added: Vec<(u8, Arc<Run>)>,
+    /// Files that the manifest lists from now on.
+    pub(crate) added: Vec<(u8, Arc<dyn HomeFile>)>,
+    /// Files that it does not list any more, or lists anew.
     pub(crate) removed: Vec<FileId>,
+    /// What it says of the table beside, if that changes.
+    pub(crate) root: Option<Bytes>,
     pub(crate) next: Arc<dyn Settled>,
-    /// Runs that no later version needs: retired once this one is published.
-    pub(crate) retired: Vec<Arc<Run>>,
+    /// Files that no later version needs: retired once this one is published.
+    pub(crate) retired: Vec<Arc<dyn HomeFile>>,
 }
 
 /// What work in the background works with.

@@ -22,7 +22,7 @@ mod state;
 mod stats;
 
 pub use batch::Batch;
-pub(crate) use batch::{Op, SHORT_MAX, read_ops, span_of};
+pub(crate) use batch::{Op, SHORT_MAX, put_op, read_ops, span_of};
 pub use entries::Entries;
 pub(crate) use entries::{span_between, span_of_prefix};
 pub use handle::{Durability, Engine, OrderedTable, Side, Table};
@@ -30,7 +30,9 @@ pub use handle::{Durability, Engine, OrderedTable, Side, Table};
 #[allow(unreachable_pub)]
 pub use handle::{Core, Sealed as SealedTable};
 pub(crate) use handle::{Host, bounds, closures, ordered_closures};
-pub(crate) use home::{Change, FileIds, Home, Job, Settled, Shop, Staged};
+pub(crate) use home::{
+    Change, FILE_SUFFIXES, FileIds, Home, HomeFile, Input, Job, Settled, Shop, Staged,
+};
 pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;
 pub(crate) use state::{Hit, Sealed, TableId, TableState, View, Visible};

@@ -8,12 +8,12 @@ use super::{LsmHome, LsmOptions, levels::Levels};
 use crate::{
     Result,
     cache::BlockCache,
-    codec::key_hash,
+    codec::{Reader, key_hash},
     memtable::{Memory, Memtable},
     sorted::{
         Cursor, Deletes, Graveyard, Kind, Lookup, Merge, Run, RunAccess, RunMeta, Span, run_name,
     },
-    table::{Change, FileIds, Home, Job, Settled, Shop},
+    table::{Change, FileIds, Home, Input, Job, Settled, Shop},
     vfs::{Folder, mem::MemFolder},
 };
 use std::{any::Any, collections::BTreeMap, sync::Arc};
@@ -91,8 +91,7 @@ impl Host {
                 }
             }
         }
-        let mut input = Merge::new(vec![memtable.cursor(u64::MAX)], Deletes::Keep);
-        self.home.absorb(&mut input, &self.shop).unwrap()
+        self.home.absorb(&Input::new(vec![memtable]), &self.shop).unwrap()
     }
 
     fn ingest(&mut self, entries: &BTreeMap<Vec<u8>, Vec<u8>>) {
@@ -113,8 +112,9 @@ impl Host {
         meanwhile();
         self.files.retain(|(_, meta)| !staged.removed.contains(&meta.file));
         for (level, run) in &staged.added {
-            assert!(!self.files.iter().any(|(_, meta)| meta.file == run.meta().file));
-            self.files.push((*level, run.meta().clone()));
+            assert!(!self.files.iter().any(|(_, meta)| meta.file == run.file()));
+            let meta = RunMeta::decode(&mut Reader::new(&run.meta())).unwrap();
+            self.files.push((*level, meta));
         }
         self.home.adopt(&staged);
         staged.retired.iter().for_each(|run| run.retire(&self.graveyard));
@@ -132,7 +132,7 @@ impl Host {
 
     fn bury(&self) {
         for file in self.graveyard.take() {
-            self.folder.remove(&run_name(file)).unwrap();
+            self.folder.remove(&file.name).unwrap();
         }
     }
 

@@ -30,14 +30,13 @@ use crate::{
     codec::Compression,
     error::{Error, ErrorKind},
     sorted::{
-        FileId, RangeSet, TreeCursor,
+        FileId, Grave, Graveyard, RangeSet, TreeCursor,
         block::{is_sealed, place},
     },
     vfs::{Access, File, Folder, Map, read_exact_at},
 };
 use access::Checked;
 use format::{FOOTER_BYTES, Footer, PAGE, Stranger, decode_ranges, recognize};
-use parking_lot::Mutex;
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -73,29 +72,12 @@ pub(crate) fn run_name(file: FileId) -> String {
     format!("{file:010}.run")
 }
 
-/// Files nobody reads any more, to be unlinked.
-#[derive(Debug, Default)]
-pub(crate) struct Graveyard {
-    ids: Mutex<Vec<FileId>>,
-}
-
-impl Graveyard {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// The files that came since the last call.
-    pub(crate) fn take(&self) -> Vec<FileId> {
-        std::mem::take(&mut self.ids.lock())
-    }
-}
-
 /// An open run.
 pub(crate) struct Run {
     meta: RunMeta,
     footer: Footer,
     range_deletes: RangeSet,
-    name: String,
+    grave: Grave,
     file: Arc<dyn File>,
     /// The whole file, if mapped.
     map: Option<Map>,
@@ -104,7 +86,6 @@ pub(crate) struct Run {
     /// The branch blocks by their unit, once read, if not mapped.
     branches: Box<[OnceLock<Arc<Frame>>]>,
     cache: Arc<BlockCache>,
-    graveyard: OnceLock<Arc<Graveyard>>,
 }
 
 /// A cursor over one run.
@@ -146,14 +127,13 @@ impl Run {
         Ok(Run {
             checked: Checked::new(map.as_ref().map_or(0, |_| footer.ranges_at), footer.block_bytes),
             branches: (0..slots).map(|_| OnceLock::new()).collect(),
-            meta,
             footer,
             range_deletes,
-            name,
+            grave: Grave::new(meta.file, name),
+            meta,
             file,
             map,
             cache: cache.clone(),
-            graveyard: OnceLock::new(),
         })
     }
 
@@ -171,30 +151,26 @@ impl Run {
 
     /// Once nobody has the run any more, its number goes `to` there.
     pub(crate) fn retire(&self, to: &Arc<Graveyard>) {
-        self.graveyard.get_or_init(|| to.clone());
+        self.grave.retire(to);
+    }
+
+    fn name(&self) -> &str {
+        self.grave.name()
     }
 
     /// `len` bytes of the file at `at`, which have been found to lie inside it.
     fn read(&self, at: u64, len: usize) -> Result<Vec<u8>> {
-        read(&*self.file, &self.name, at, len)
+        read(&*self.file, self.name(), at, len)
     }
 
     fn corrupt_at(&self, at: u64, what: impl Into<String>) -> Error {
-        Error::corrupt(&self.name, at, what)
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if let Some(graveyard) = self.graveyard.get() {
-            graveyard.ids.lock().push(self.meta.file);
-        }
+        Error::corrupt(self.name(), at, what)
     }
 }
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Run({}, {} entries)", self.name, self.meta.entries)
+        write!(f, "Run({}, {} entries)", self.name(), self.meta.entries)
     }
 }
 

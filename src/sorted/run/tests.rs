@@ -597,7 +597,8 @@ fn retired_runs_are_buried_when_nobody_reads_them() {
     assert!(graveyard.take().is_empty(), "a value pins the run it lies in");
     assert_eq!(value.len(), 700);
     drop(value);
-    assert_eq!(graveyard.take(), [7]);
+    let dead = graveyard.take();
+    assert_eq!((dead.len(), dead[0].file, &*dead[0].name), (1, 7, &*run_name(7)));
     assert!(graveyard.take().is_empty());
 }
 

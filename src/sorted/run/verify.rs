@@ -40,12 +40,12 @@ impl Run {
     /// Footer, range deletes and properties.
     fn verify_end(&self) -> Result<()> {
         let at = self.footer.properties_end;
-        let size = self.file.size().map_err(|e| Error::io("read the length of", &self.name, e))?;
+        let size = self.file.size().map_err(|e| Error::io("read the length of", self.name(), e))?;
         if size != self.meta.bytes {
             return Err(self.corrupt_at(size, "the file has another length than it had"));
         }
-        let footer = read_footer(&*self.file, &self.name, &self.meta)?;
-        let ranges = read_ranges(&*self.file, &self.name, &self.meta, &footer)?;
+        let footer = read_footer(&*self.file, self.name(), &self.meta)?;
+        let ranges = read_ranges(&*self.file, self.name(), &self.meta, &footer)?;
         if footer != self.footer || ranges != self.range_deletes {
             return Err(self.corrupt_at(at, "the footer changed since the run was opened"));
         }
