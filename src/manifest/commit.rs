@@ -60,7 +60,8 @@ impl Manifest {
     }
 
     /// Makes the manifest of a new database that consists of files which are already there and
-    /// durable, names included, and whose log, if it has one, is closed at `log_end`. Until it returns, a crash leaves no database.
+    /// durable, names included, and whose log, if it has one, is closed at `log_end`. Until it
+    /// returns, a crash leaves no database.
     pub(crate) fn create_with(
         folder: &Arc<dyn Folder>,
         db_id: u128,
