@@ -60,3 +60,33 @@ pub(crate) enum Lookup<T> {
     /// The key's value.
     Found(T),
 }
+
+/// Something that can keep the bytes which it lends.
+pub(crate) trait Keeper {
+    /// `bytes`, which it lent, for longer than that: pinned where they lie, or copied.
+    fn keep(&self, bytes: &[u8]) -> Value;
+}
+
+/// A value found in a file, where it lies.
+pub(crate) struct Found<'a> {
+    bytes: &'a [u8],
+    keeper: &'a dyn Keeper,
+}
+
+impl<'a> Found<'a> {
+    #[inline(always)]
+    pub(crate) fn new(bytes: &'a [u8], keeper: &'a dyn Keeper) -> Self {
+        Self { bytes, keeper }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// With a pin on what it lies in; short values are copied.
+    #[inline]
+    pub(crate) fn to_value(&self) -> Value {
+        self.keeper.keep(self.bytes)
+    }
+}

@@ -20,14 +20,14 @@ mod tree;
 
 #[cfg(fuzzing)]
 pub(crate) use block::Block;
-pub(crate) use cursor::{Cursor, Kind, Lookup};
+pub(crate) use cursor::{Cursor, Found, Keeper, Kind, Lookup};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
 pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    Found, LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, run_name,
+    LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, run_name,
 };
 pub(crate) use tree::TreeCursor;
 

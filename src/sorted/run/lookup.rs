@@ -4,30 +4,22 @@ use super::{Run, access::Held};
 use crate::{
     Result, Value,
     sorted::{
-        Lookup, Span,
+        Found, Keeper, Lookup, Span,
         block::{Block, Child, EntryKind},
         tree::{Tree, descend},
     },
 };
 use std::sync::Arc;
 
-/// A value found in a run, where it lies.
-pub(crate) struct Found<'a> {
+/// What a value found in a run lies in.
+struct InRun<'a> {
     run: &'a Arc<Run>,
     held: &'a Held,
-    bytes: &'a [u8],
 }
 
-impl Found<'_> {
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes
-    }
-
-    /// With a pin on what it lies in; short values are copied.
-    #[inline]
-    pub(crate) fn to_value(&self) -> Value {
-        self.run.pin(self.held, self.bytes)
+impl Keeper for InRun<'_> {
+    fn keep(&self, bytes: &[u8]) -> Value {
+        self.run.pin(self.held, bytes)
     }
 }
 
@@ -75,14 +67,14 @@ impl Run {
         }
         match block.kind(index) {
             EntryKind::Put => {
-                let bytes = block.value(index);
-                answer(Lookup::Found(Found { run: self, held: &held, bytes }));
+                let keeper = InRun { run: self, held: &held };
+                answer(Lookup::Found(Found::new(block.value(index), &keeper)));
             }
             EntryKind::Delete => answer(Lookup::Deleted),
             EntryKind::Far => {
                 let far = self.far(block.value(index))?;
-                let bytes = self.bytes(&far);
-                answer(Lookup::Found(Found { run: self, held: &far, bytes }));
+                let keeper = InRun { run: self, held: &far };
+                answer(Lookup::Found(Found::new(self.bytes(&far), &keeper)));
             }
         }
         Ok(())

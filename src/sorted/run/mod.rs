@@ -19,7 +19,6 @@ mod verify;
 mod writer;
 
 pub(crate) use level::LevelCursor;
-pub(crate) use lookup::Found;
 pub(crate) use meta::RunMeta;
 pub(crate) use remains::Lost;
 pub(crate) use writer::RunWriter;
