@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     Result,
-    sorted::{Cursor, FileId, Kind, RangeSet, Run, RunOptions, RunWriter, Span, run_name},
+    sorted::{
+        Cursor, FileId, Kind, RangeSet, Run, RunOptions, RunWriter, Span, out_of_order, run_name,
+    },
     table::Shop,
 };
 use bytes::Bytes;
@@ -91,6 +93,10 @@ impl<'a> Output<'a> {
     }
 
     fn begin(&mut self, key: &[u8]) -> Result<&mut RunWriter<'a>> {
+        let before = self.made.last().map(|run| &run.meta().last);
+        if before.is_some_and(|last| **last >= *key) || *key < *self.plan.within.start {
+            return Err(out_of_order());
+        }
         let file = self.plan.shop.files.take();
         let options = (self.plan.options)(key);
         let writer = RunWriter::create(&*self.plan.shop.folder, file, options)?;
@@ -190,4 +196,39 @@ pub(super) fn fill(
         last = Some(key);
     }
     Ok(Poured { runs: output.finish()?, read })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ErrorKind, cache::BlockCache, sorted::RunAccess, table::FileIds, vfs::mem::MemFolder,
+    };
+
+    /// What a run yields whose checksums fit, and whose order does not.
+    #[test]
+    fn runs_that_would_overlap_are_not_made() {
+        let folder: Arc<dyn crate::vfs::Folder> = Arc::new(MemFolder::default());
+        let shop = Shop {
+            folder: folder.clone(),
+            files: Arc::new(FileIds::starting_at(1)),
+            access: RunAccess::Cached(Arc::new(BlockCache::new(0))),
+            breathe: Arc::new(|| Ok(())),
+        };
+        for (start, second) in [("", "b"), ("", "a"), ("c", "d")] {
+            let plan = Plan {
+                shop: &shop,
+                within: Span::new(start, None::<&str>),
+                options: &|_| RunOptions::default(),
+                file_bytes: 0,
+                grandparents: None,
+                grandparent_bytes: 0,
+            };
+            let entry = |key: &str| Ok((Bytes::copy_from_slice(key.as_bytes()), Bytes::new()));
+            let mut entries = [entry("b"), entry(second)].into_iter();
+            let error = fill(&mut entries, |_, _, _| Ok(()), plan).err();
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Corrupt));
+            assert_eq!(folder.list().unwrap(), [""; 0]);
+        }
+    }
 }

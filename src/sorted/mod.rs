@@ -27,7 +27,8 @@ pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, run_name,
+    LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, out_of_order,
+    run_name,
 };
 pub(crate) use tree::TreeCursor;
 

@@ -21,7 +21,7 @@ mod writer;
 pub(crate) use level::LevelCursor;
 pub(crate) use meta::RunMeta;
 pub(crate) use remains::Lost;
-pub(crate) use writer::RunWriter;
+pub(crate) use writer::{RunWriter, out_of_order};
 
 use crate::{
     Result,

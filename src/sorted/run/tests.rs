@@ -546,8 +546,8 @@ fn refuses_what_is_no_run() {
     let kind = |result: Result<()>| result.unwrap_err().kind();
     assert_eq!(kind(writer.add(&too_long, Kind::Put, b"")), ErrorKind::Limit);
     writer.add(b"b", Kind::Put, b"").unwrap();
-    assert_eq!(kind(writer.add(b"b", Kind::Put, b"")), ErrorKind::Misuse);
-    assert_eq!(kind(writer.add(b"a", Kind::Delete, b"")), ErrorKind::Misuse);
+    assert_eq!(kind(writer.add(b"b", Kind::Put, b"")), ErrorKind::Corrupt);
+    assert_eq!(kind(writer.add(b"a", Kind::Delete, b"")), ErrorKind::Corrupt);
     writer.add(b"c", Kind::Delete, b"ignored").unwrap();
     let meta = writer.finish().unwrap();
     assert_eq!((meta.entries, meta.raw_bytes), (2, 2));

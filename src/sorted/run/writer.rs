@@ -82,7 +82,7 @@ impl<'a> RunWriter<'a> {
         }
         match self.tree.last_key() {
             Some(last) if last >= key => {
-                return Err(Error::new(ErrorKind::Misuse, "keys of a run do not ascend"));
+                return Err(out_of_order());
             }
             Some(_) => {}
             None => self.first = Bytes::copy_from_slice(key),
@@ -342,4 +342,11 @@ impl Sink for Finishing<'_, '_> {
         self.branches_at.get_or_insert(u64::from(child.unit) * unit);
         Ok(child)
     }
+}
+
+/// What is written comes in order: from a memtable always, from an ingest after a check, and from
+/// runs unless one of them is damaged in a way that its checksums do not show.
+pub(crate) fn out_of_order() -> Error {
+    let message = "keys that are merged do not ascend: a file is damaged; verify() finds which";
+    Error::new(ErrorKind::Corrupt, message)
 }
