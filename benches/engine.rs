@@ -3,10 +3,7 @@
 //! `cargo bench --bench engine`; with `-- --quick` for a first look. 16-byte keys, 100-byte values.
 //! `TONEARM_BENCH_ENTRIES` sets how many entries the settled table has (default: one million).
 
-use criterion::{
-    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
-    measurement::WallTime,
-};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{
     hint::black_box,
     sync::{
@@ -79,7 +76,6 @@ fn puts(c: &mut Criterion) {
             });
         });
     }
-    bursts(&mut group);
     let (_dir, db, table) = open(Db::builder());
     let mut i = 0;
     group.throughput(Throughput::Elements(1000));
@@ -94,36 +90,6 @@ fn puts(c: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-/// What a put itself takes: the writer's own work, in bursts that a memtable holds. What is in
-/// memory is written out between them, which is not counted. (The cases above write without a
-/// pause, so they wait for flushes and merges too.)
-fn bursts(group: &mut BenchmarkGroup<'_, WallTime>) {
-    const BURST: u64 = 100_000;
-    let (_dir, db, table) = open(Db::builder());
-    let mut i = 0;
-    group.bench_function("random, bursts", |b| {
-        b.iter_custom(|puts| {
-            let mut took = Duration::ZERO;
-            let mut left = puts;
-            while left > 0 {
-                let burst = left.min(BURST - i % BURST);
-                let start = Instant::now();
-                for _ in 0..burst {
-                    i += 1;
-                    table.insert(&random_key(i), &VALUE).unwrap();
-                }
-                took += start.elapsed();
-                left -= burst;
-                if i % BURST == 0 {
-                    table.flush().unwrap();
-                    db.maintain().unwrap();
-                }
-            }
-            took
-        });
-    });
 }
 
 /// `threads` threads commit durably at once; the time for `commits` of them in all.

@@ -93,6 +93,8 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[allow(dead_code)]
+mod hash;
 pub mod key;
 mod log;
 pub mod lsm;

@@ -8,9 +8,11 @@ mod compress;
 mod prefetch;
 mod reader;
 
+#[cfg(test)]
+pub(crate) use checksum::WEAK_SEED;
 #[cfg(fuzzing)]
 pub(crate) use checksum::blindness;
-pub(crate) use checksum::{Crc, Digest, checksum, key_hash};
+pub(crate) use checksum::{Crc, Digest, checksum, key_hash, seeded_hash};
 pub use compress::Compression;
 pub(crate) use compress::{compress, decompress};
 pub(crate) use prefetch::prefetch;

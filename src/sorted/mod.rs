@@ -20,6 +20,7 @@ mod tree;
 
 #[cfg(fuzzing)]
 pub(crate) use block::Block;
+pub(crate) use block::{is_sealed, place, seal};
 pub(crate) use cursor::{Cursor, Found, Keeper, Kind, Lookup};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
@@ -27,8 +28,8 @@ pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    LevelCursor, Lost, Run, RunAccess, RunCursor, RunMeta, RunOptions, RunWriter, out_of_order,
-    run_name,
+    Checked, FarValue, LevelCursor, Lost, Output, PACKED_VALUE_MAX, Run, RunAccess, RunCursor,
+    RunMeta, RunOptions, RunWriter, not_opened, out_of_order, read, run_name,
 };
 pub(crate) use tree::TreeCursor;
 

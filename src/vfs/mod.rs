@@ -115,6 +115,27 @@ impl Map {
         Self(MapRepr::Os(map))
     }
 
+    /// Tells the system that it is read here and there: pages beside those asked for are not read
+    /// along.
+    pub(crate) fn expect_random(&self) {
+        #[cfg(unix)]
+        if let MapRepr::Os(map) = &self.0 {
+            // Advice: what does not help does no harm.
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
+    /// Tells the system that `len` bytes at `at` are read soon.
+    pub(crate) fn expect(&self, at: usize, len: usize) {
+        #[cfg(unix)]
+        if let MapRepr::Os(map) = &self.0 {
+            let len = len.min(map.len().saturating_sub(at));
+            let _ = map.advise_range(memmap2::Advice::WillNeed, at, len);
+        }
+        #[cfg(not(unix))]
+        let _ = (at, len);
+    }
+
     /// A view of bytes on the heap, for folders in memory.
     pub fn heap(bytes: Arc<[u8]>) -> Self {
         Self(MapRepr::Heap(bytes))

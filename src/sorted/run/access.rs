@@ -36,14 +36,14 @@ const CACHED_VALUE_MAX: usize = 64 << 10;
 ///
 /// Nothing is published through a bit (the bytes were there before), hence `Relaxed`: at worst a
 /// block is checked twice.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     bits: Box<[AtomicU64]>,
     shift: u32,
 }
 
 impl Checked {
     /// For `len` bytes of blocks of `block_bytes`, a power of two, and filter pages.
-    pub(super) fn new(len: u64, block_bytes: usize) -> Self {
+    pub(crate) fn new(len: u64, block_bytes: usize) -> Self {
         let shift = block_bytes.min(PAGE).trailing_zeros();
         let words = (len >> shift).div_ceil(64) as usize;
         let words = if len == 0 { 0 } else { words + 1 };
@@ -51,12 +51,12 @@ impl Checked {
     }
 
     #[inline(always)]
-    fn get(&self, at: usize) -> bool {
+    pub(crate) fn get(&self, at: usize) -> bool {
         let unit = at >> self.shift;
         self.bits.get(unit / 64).is_some_and(|word| word.load(Relaxed) >> (unit % 64) & 1 == 1)
     }
 
-    fn set(&self, at: usize) {
+    pub(crate) fn set(&self, at: usize) {
         let unit = at >> self.shift;
         if let Some(word) = self.bits.get(unit / 64) {
             word.fetch_or(1 << (unit % 64), Relaxed);

@@ -58,7 +58,7 @@ pub(super) const LINES_A_PAGE: usize = PAGE / LINE - 1;
 pub(super) const PACKED_UNIT: usize = 64;
 pub(super) const PACKED_HEADER: usize = 16;
 /// Values longer than this are stored as they are, which bounds what unpacking one may take.
-pub(super) const PACKED_VALUE_MAX: usize = 1 << 20;
+pub(crate) const PACKED_VALUE_MAX: usize = 1 << 20;
 
 /// Block lengths that make sense; also what [`RunOptions`](super::RunOptions) are bent to.
 pub(super) const BLOCK_BYTES: std::ops::RangeInclusive<usize> = 256..=32 << 10;
@@ -195,16 +195,16 @@ pub(super) enum Stranger {
 
 /// Where a value that does not follow its key lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FarValue {
-    pub(super) offset: u64,
+pub(crate) struct FarValue {
+    pub(crate) offset: u64,
     /// Bytes in the file; fewer than `len` if compressed.
-    pub(super) stored: u32,
-    pub(super) len: u32,
-    pub(super) checksum: u64,
+    pub(crate) stored: u32,
+    pub(crate) len: u32,
+    pub(crate) checksum: u64,
 }
 
 impl FarValue {
-    pub(super) fn to_bytes(self) -> [u8; FAR_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; FAR_BYTES] {
         let mut bytes = [0; FAR_BYTES];
         let words =
             [self.offset, u64::from(self.stored) | u64::from(self.len) << 32, self.checksum];
@@ -214,7 +214,7 @@ impl FarValue {
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let value = Self {
             offset: reader.u64()?,
@@ -227,12 +227,12 @@ impl FarValue {
         (reader.is_empty() && (stored_plain || packed)).then_some(value)
     }
 
-    pub(super) fn is_packed(&self) -> bool {
+    pub(crate) fn is_packed(&self) -> bool {
         self.stored < self.len
     }
 
     /// Whether these are its bytes in the file.
-    pub(super) fn is(&self, stored: &[u8], file: FileId) -> bool {
+    pub(crate) fn is(&self, stored: &[u8], file: FileId) -> bool {
         checksum(stored, place(file, self.offset)) == self.checksum
     }
 }

@@ -18,8 +18,11 @@ mod tests;
 mod verify;
 mod writer;
 
+pub(crate) use access::Checked;
+pub(crate) use format::{FarValue, PACKED_VALUE_MAX};
 pub(crate) use level::LevelCursor;
 pub(crate) use meta::RunMeta;
+pub(crate) use output::Output;
 pub(crate) use remains::Lost;
 pub(crate) use writer::{RunWriter, out_of_order};
 
@@ -34,7 +37,6 @@ use crate::{
     },
     vfs::{Access, File, Folder, Map, read_exact_at},
 };
-use access::Checked;
 use format::{FOOTER_BYTES, Footer, PAGE, Stranger, decode_ranges, recognize};
 use std::{
     fmt,
@@ -173,7 +175,8 @@ impl fmt::Debug for Run {
     }
 }
 
-fn read(file: &dyn File, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
+/// `len` bytes of the file at `at`.
+pub(crate) fn read(file: &dyn File, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     match read_exact_at(file, &mut bytes, at) {
         Ok(()) => Ok(bytes),
@@ -185,7 +188,7 @@ fn read(file: &dyn File, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
 }
 
 /// Why a file that has to be there could not be opened.
-fn not_opened(name: &str, error: std::io::Error) -> Error {
+pub(crate) fn not_opened(name: &str, error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Error::corrupt(name, 0, "the file is missing");
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const CHUNK: usize = 2 << 20;
 
 /// A file that is only appended to. Dropped before it is finished, it takes the file with it.
-pub(super) struct Output<'a> {
+pub(crate) struct Output<'a> {
     folder: &'a dyn Folder,
     name: String,
     file: Arc<dyn File>,
@@ -30,7 +30,7 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn create(folder: &'a dyn Folder, id: FileId, name: String) -> Result<Self> {
+    pub(crate) fn create(folder: &'a dyn Folder, id: FileId, name: String) -> Result<Self> {
         let file = folder
             .open(&name, Access::CreateNew)
             .map_err(|error| Error::io("create", &name, error))?;
@@ -40,17 +40,17 @@ impl<'a> Output<'a> {
     }
 
     /// The number of the file.
-    pub(super) fn id(&self) -> FileId {
+    pub(crate) fn id(&self) -> FileId {
         self.id
     }
 
     /// Where the next byte will lie.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
     /// Appends zeros up to a multiple of `unit`, at most a chunk.
-    pub(super) fn align(&mut self, unit: usize) -> Result<()> {
+    pub(crate) fn align(&mut self, unit: usize) -> Result<()> {
         let len = self.len();
         let zeros = (len.next_multiple_of(unit as u64) - len) as usize;
         self.buffer.resize(self.buffer.len() + zeros, 0);
@@ -58,7 +58,7 @@ impl<'a> Output<'a> {
     }
 
     /// Appends what `write` appends to the buffer, and hands it that part once more to be sealed.
-    pub(super) fn append_with(
+    pub(crate) fn append_with(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
         seal: impl FnOnce(&mut [u8]),
@@ -73,7 +73,7 @@ impl<'a> Output<'a> {
     }
 
     /// Appends `bytes`, of any length, without holding them twice.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let room = CHUNK - self.buffer.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -104,7 +104,7 @@ impl<'a> Output<'a> {
     }
 
     /// Writes the rest and makes the file durable; its length and digest.
-    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+    pub(crate) fn finish(mut self) -> Result<(u64, u64)> {
         self.write_first(self.buffer.len())?;
         self.file.sync(SyncKind::Full).map_err(|error| Error::io("sync", &self.name, error))?;
         self.is_finished = true;
