@@ -6,6 +6,7 @@ use crate::{
     data::Keys,
     engine::Result,
     engines,
+    limit::{self, Limit},
     measure::{self, Phase},
     report::{self, Record, Sink},
     task::{Step, Task},
@@ -42,6 +43,9 @@ pub struct Options {
     /// MiB of memory for caches and write buffers of an engine together.
     #[arg(long, default_value_t = 256)]
     memory: usize,
+    /// MiB that an engine's process may take, with the page cache it fills. Loading is not limited.
+    #[arg(long)]
+    limit: Option<usize>,
     /// Threads of `readthreads`.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -95,6 +99,12 @@ pub fn compare(options: &Options) -> Result<()> {
         0 => Ok(()),
         failures => Err(format!("{failures} runs failed").into()),
     }
+}
+
+/// A child, and the limit it runs under, which ends after it.
+struct Running {
+    child: Child,
+    _limit: Option<Limit>,
 }
 
 struct Run<'a> {
@@ -171,6 +181,7 @@ impl Run<'_> {
             value_bytes: options.value_bytes,
             big: workload.big,
             compact: options.compact,
+            limit_mib: options.limit,
         }
     }
 
@@ -187,6 +198,7 @@ impl Run<'_> {
         let workload = if task.big { "loadbig" } else { "load" };
         let workload = workload.to_owned();
         let load = Task { workload, step: Step::Load, round: 0, dir: dir.clone(), ..task.clone() };
+        let load = Task { limit_mib: None, ..load };
         let phases = self.child(&load)?;
         self.keep(&load, phases)?;
         self.bases.insert(key, Some(dir.clone()));
@@ -217,16 +229,24 @@ impl Run<'_> {
         Ok(serde_json::from_str(&fs::read_to_string(out)?)?)
     }
 
-    fn spawn(&self, task: &Task, out: &Path) -> Result<Child> {
+    fn spawn(&self, task: &Task, out: &Path) -> Result<Running> {
         // What earlier children wrote is not to go to disk on this one's time.
         rustix::fs::sync();
+        let limit = task.limit_mib.map(Limit::new).transpose()?;
+        if limit.is_some() {
+            limit::forget(&task.dir)?;
+        }
         // This program, even if another has been built in its place meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg("child").arg(serde_json::to_string(task)?).arg(out);
-        Ok(command.spawn()?)
+        let child = command.spawn()?;
+        if let Some(limit) = &limit {
+            limit.take_in(child.id())?;
+        }
+        Ok(Running { child, _limit: limit })
     }
 
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
+    fn wait(&self, Running { child, .. }: &mut Running) -> Result<ExitStatus> {
         let deadline = Instant::now() + Duration::from_secs(self.options.timeout);
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {

@@ -63,6 +63,26 @@ pub trait Engine: Sized + Sync {
         self.settle()
     }
 
+    /// Opens a database of `count` tables in `dir`, made if they are not there.
+    fn open_tables(_dir: &Path, _setup: &Setup, _count: usize) -> Result<Self> {
+        Err("this engine does not take part in workloads of many tables".into())
+    }
+
+    /// [`Engine::put`] into table `table` of [`Engine::open_tables`].
+    fn put_to(&self, _table: usize, _key: &Key, _value: &[u8]) -> Result<()> {
+        Err("this engine does not take part in workloads of many tables".into())
+    }
+
+    /// Calls `found` with the value of `key` in table `table`.
+    fn get_from(&self, _table: usize, _key: &Key, _found: impl FnOnce(&[u8])) -> Result<()> {
+        Err("this engine does not take part in workloads of many tables".into())
+    }
+
+    /// Does `work` while a snapshot is held that was taken before.
+    fn hold<R>(&self, _work: impl FnOnce() -> Result<R>) -> Result<R> {
+        Err("this engine does not take part in workloads with a snapshot held".into())
+    }
+
     /// Closes the database cleanly.
     fn close(self) -> Result<()> {
         Ok(())

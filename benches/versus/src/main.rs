@@ -4,6 +4,7 @@ mod compare;
 mod data;
 mod engine;
 mod engines;
+mod limit;
 mod measure;
 mod report;
 mod task;

@@ -8,6 +8,10 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -40,6 +44,9 @@ pub struct Phase {
     pub user_bytes: u64,
     /// Blocks allocated to all files.
     pub disk_bytes: Option<u64>,
+    /// The most that they ever were while the phase went on.
+    #[serde(default)]
+    pub peak_disk_bytes: Option<u64>,
     /// Keys and values stored.
     pub live_bytes: Option<u64>,
     /// The most memory the process ever had, mapped files included.
@@ -84,6 +91,11 @@ impl Phase {
     /// Bytes on disk for every byte stored.
     pub fn space_amplification(&self) -> Option<f64> {
         Some(self.disk_bytes? as f64 / self.live_bytes.filter(|&bytes| bytes > 0)? as f64)
+    }
+
+    /// The same, of the moment when it was most.
+    pub fn peak_space_amplification(&self) -> Option<f64> {
+        Some(self.peak_disk_bytes? as f64 / self.live_bytes.filter(|&bytes| bytes > 0)? as f64)
     }
 }
 
@@ -148,6 +160,12 @@ impl Laps {
         !self.capped
     }
 
+    /// Ends an operation that was due at `due` and begins the next: what it had to wait counts.
+    pub fn lap_since(&mut self, due: Instant) -> bool {
+        self.last = due;
+        self.lap()
+    }
+
     /// Forgets the time since the last operation.
     pub fn skip(&mut self) {
         self.last = Instant::now();
@@ -184,6 +202,36 @@ impl Laps {
 fn cpu_seconds() -> f64 {
     let spent = clock_gettime(ClockId::ProcessCPUTime);
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Looks every tenth of a second how much disk a folder takes.
+pub struct DiskWatch {
+    most: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl DiskWatch {
+    pub fn start(dir: &Path) -> Self {
+        let (most, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (dir, peak, end) = (dir.to_owned(), most.clone(), ended.clone());
+        let watch = move || {
+            while !end.load(Ordering::Relaxed) {
+                // What cannot be read now can a moment later.
+                peak.fetch_max(allocated(&dir).unwrap_or(0), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(100));
+            }
+        };
+        Self { most, ended, thread: thread::spawn(watch) }
+    }
+
+    /// Ends, and adds the most it saw to `phase`.
+    pub fn ended(self, phase: Phase) -> Phase {
+        self.ended.store(true, Ordering::Relaxed);
+        // A watch that panicked has seen what it has seen.
+        let _ = self.thread.join();
+        Phase { peak_disk_bytes: Some(self.most.load(Ordering::Relaxed)), ..phase }
+    }
 }
 
 /// Processor, cores, memory, kernel, and allocator, as far as they can be found out.

@@ -83,7 +83,9 @@ pub fn ratio(base: f64, peer: f64) -> Option<f64> {
     (base > 0.0 && peer > 0.0).then(|| base / peer)
 }
 
-const HEADINGS: [&str; 13] = [
+const COLUMNS: usize = 14;
+
+const HEADINGS: [&str; COLUMNS] = [
     "engine",
     "ops/s",
     "spread",
@@ -95,6 +97,7 @@ const HEADINGS: [&str; 13] = [
     "cpu us/op",
     "write amp",
     "space amp",
+    "at most",
     "peak MiB",
     "anon MiB",
 ];
@@ -117,7 +120,7 @@ pub fn table(records: &[Record]) -> String {
     out
 }
 
-fn rows(records: &[Record], place: (&str, &str)) -> Vec<[String; 13]> {
+fn rows(records: &[Record], place: (&str, &str)) -> Vec<[String; COLUMNS]> {
     let here = || records.iter().filter(|record| record.place() == place);
     let mut engines: Vec<&str> = Vec::new();
     // In the order in which they first appear anywhere: as they were asked for.
@@ -137,7 +140,7 @@ fn rows(records: &[Record], place: (&str, &str)) -> Vec<[String; 13]> {
     rows
 }
 
-fn row(name: &str, cell: &Cell<'_>, base: f64) -> [String; 13] {
+fn row(name: &str, cell: &Cell<'_>, base: f64) -> [String; COLUMNS] {
     let mut name = name.to_owned();
     if cell.0.iter().any(|phase| phase.capped) {
         name.push('*');
@@ -162,6 +165,7 @@ fn row(name: &str, cell: &Cell<'_>, base: f64) -> [String; 13] {
         shown(cell.median(|phase| Some(1e6 * phase.cpu_seconds / phase.ops.max(1) as f64))),
         shown(cell.median(Phase::write_amplification)),
         shown(cell.median(Phase::space_amplification)),
+        shown(cell.median(Phase::peak_space_amplification)),
         shown(cell.median(|phase| mebibytes(phase.peak_rss_bytes))),
         shown(cell.median(|phase| mebibytes(phase.anonymous_bytes))),
     ]

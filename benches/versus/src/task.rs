@@ -39,12 +39,20 @@ pub struct Task {
     pub value_bytes: usize,
     pub big: bool,
     pub compact: bool,
+    /// MiB that the process and the page cache it fills may take together.
+    #[serde(default)]
+    pub limit_mib: Option<usize>,
 }
 
 impl Task {
     /// Opens the engine as asked.
     pub fn open<E: Engine>(&self) -> Result<E> {
-        E::open(&self.dir, &Setup { memory: self.memory_mib << 20, big_values: self.big })
+        E::open(&self.dir, &self.setup())
+    }
+
+    /// How engines are to be opened.
+    pub fn setup(&self) -> Setup {
+        Setup { memory: self.memory_mib << 20, big_values: self.big }
     }
 
     /// How many entries are stored; of large values, as many as take the same space.

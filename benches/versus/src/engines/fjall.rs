@@ -13,23 +13,35 @@ use std::{path::Path, thread, time::Duration};
 pub struct Fjall {
     db: Database,
     table: Keyspace,
+    /// Of a database with many of them.
+    tables: Vec<Keyspace>,
+}
+
+impl Fjall {
+    fn open_db(dir: &Path, setup: &Setup) -> Result<Database> {
+        let cache = setup.memory.saturating_sub(2 * setup.write_buffer());
+        Ok(Database::builder(dir).cache_size(cache as u64).worker_threads(2).open()?)
+    }
+
+    fn options(setup: &Setup) -> KeyspaceCreateOptions {
+        KeyspaceCreateOptions::default()
+            .data_block_compression_policy(CompressionPolicy::disabled())
+            .max_memtable_size(setup.write_buffer() as u64)
+            .with_kv_separation(
+                setup.big_values.then(|| {
+                    KvSeparationOptions::default().compression(fjall::CompressionType::None)
+                }),
+            )
+    }
 }
 
 impl Engine for Fjall {
     type Reader<'a> = Reader<'a>;
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
-        let cache = setup.memory.saturating_sub(2 * setup.write_buffer());
-        let db = Database::builder(dir).cache_size(cache as u64).worker_threads(2).open()?;
-        let options =
-            KeyspaceCreateOptions::default()
-                .data_block_compression_policy(CompressionPolicy::disabled())
-                .max_memtable_size(setup.write_buffer() as u64)
-                .with_kv_separation(setup.big_values.then(|| {
-                    KvSeparationOptions::default().compression(fjall::CompressionType::None)
-                }));
-        let table = db.keyspace("main", || options)?;
-        Ok(Self { db, table })
+        let db = Self::open_db(dir, setup)?;
+        let table = db.keyspace("main", || Self::options(setup))?;
+        Ok(Self { db, table, tables: Vec::new() })
     }
 
     fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
@@ -69,6 +81,30 @@ impl Engine for Fjall {
             done = now;
         }
         Ok(())
+    }
+
+    fn open_tables(dir: &Path, setup: &Setup, count: usize) -> Result<Self> {
+        let db = Self::open_db(dir, setup)?;
+        let open = |i| db.keyspace(&format!("table-{i}"), || Self::options(setup));
+        let tables = (0..count).map(open).collect::<Result<_, _>>()?;
+        let table = db.keyspace("main", || Self::options(setup))?;
+        Ok(Self { db, table, tables })
+    }
+
+    fn put_to(&self, table: usize, key: &Key, value: &[u8]) -> Result<()> {
+        Ok(self.tables[table].insert(*key, value)?)
+    }
+
+    fn get_from(&self, table: usize, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
+        if let Some(value) = self.tables[table].get(key)? {
+            found(&value);
+        }
+        Ok(())
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.db.snapshot();
+        work()
     }
 
     fn compact(&mut self) -> Result<()> {

@@ -114,6 +114,38 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         self.settle()
     }
 
+    fn open_tables(dir: &Path, setup: &Setup, count: usize) -> Result<Self> {
+        let mut options = Self::options(setup);
+        options.create_missing_column_families(true);
+        // As Tonearm bounds the memtables of all tables together: by half of the memory.
+        options.set_db_write_buffer_size(setup.memory / 2);
+        let named = |name: String| (name, options.clone());
+        let families = (0..count).map(|i| named(format!("table {i}")));
+        let families = families.chain([named("default".to_owned())]);
+        let db = DB::open_cf_with_opts(&options, dir, families)?;
+        let mut durable = WriteOptions::default();
+        durable.set_sync(true);
+        Ok(Self { db, write: WriteOptions::default(), durable, read: Self::read_options() })
+    }
+
+    fn put_to(&self, table: usize, key: &Key, value: &[u8]) -> Result<()> {
+        let family = self.db.cf_handle(&format!("table {table}")).ok_or("no such family")?;
+        Ok(self.db.put_cf_opt(family, key, value, &self.write)?)
+    }
+
+    fn get_from(&self, table: usize, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
+        let family = self.db.cf_handle(&format!("table {table}")).ok_or("no such family")?;
+        if let Some(value) = self.db.get_pinned_cf_opt(family, key, &self.read)? {
+            found(&value);
+        }
+        Ok(())
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.db.snapshot();
+        work()
+    }
+
     fn close(self) -> Result<()> {
         // Dropping a database closes it, and reports nothing.
         self.db.flush_wal(false)?;

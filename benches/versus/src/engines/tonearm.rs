@@ -12,18 +12,26 @@ use tonearm::{Db, Durability, Lsm, ReadPath, Table};
 pub struct Tonearm<const CACHED: bool> {
     db: Db,
     table: Lsm,
+    /// Of a database with many of them.
+    tables: Vec<Lsm>,
+}
+
+impl<const CACHED: bool> Tonearm<CACHED> {
+    fn open_db(dir: &Path, setup: &Setup) -> Result<Db> {
+        let path = if CACHED { ReadPath::Cached } else { ReadPath::Auto };
+        // No peer syncs its log by itself.
+        let options = Db::builder().memory(setup.memory).read_path(path).sync_interval(None);
+        Ok(options.open(dir)?)
+    }
 }
 
 impl<const CACHED: bool> Engine for Tonearm<CACHED> {
     type Reader<'a> = Reader<'a>;
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
-        let path = if CACHED { ReadPath::Cached } else { ReadPath::Auto };
-        // No peer syncs its log by itself.
-        let options = Db::builder().memory(setup.memory).read_path(path).sync_interval(None);
-        let db = options.open(dir)?;
+        let db = Self::open_db(dir, setup)?;
         let table = db.lsm("main")?;
-        Ok(Self { db, table })
+        Ok(Self { db, table, tables: Vec::new() })
     }
 
     fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
@@ -55,8 +63,29 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
         Ok(self.db.maintain()?)
     }
 
+    fn open_tables(dir: &Path, setup: &Setup, count: usize) -> Result<Self> {
+        let db = Self::open_db(dir, setup)?;
+        let tables = (0..count).map(|i| db.lsm(&format!("table {i}"))).collect::<Result<_, _>>()?;
+        let table = db.lsm("main")?;
+        Ok(Self { db, table, tables })
+    }
+
+    fn put_to(&self, table: usize, key: &Key, value: &[u8]) -> Result<()> {
+        Ok(self.tables[table].insert(key, value)?)
+    }
+
+    fn get_from(&self, table: usize, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
+        self.tables[table].get_with(key, found)?;
+        Ok(())
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.db.snapshot();
+        work()
+    }
+
     fn close(self) -> Result<()> {
-        drop(self.table);
+        drop((self.table, self.tables));
         Ok(self.db.close()?)
     }
 }

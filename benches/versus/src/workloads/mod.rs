@@ -7,6 +7,7 @@ mod fill;
 mod open;
 mod read;
 mod scan;
+mod steady;
 mod together;
 mod ycsb;
 
@@ -75,6 +76,9 @@ pub const WORKLOADS: &[Workload] = &[
     workload("ycsb-f", Start::Copied, "50 % gets, 50 % gets with a put of the same key"),
     workload("readwrite", Start::Copied, "gets beside puts, 20 seconds"),
     workload("readpaced", Start::Copied, "gets beside 20,000 puts a second, 20 seconds"),
+    workload("steady", Start::Copied, "overwrites at the peak rate, then at 80 % of it"),
+    workload("held", Start::Copied, "2 n overwrites while a snapshot is held, n after it"),
+    workload("tables", Start::Empty, "n puts into 1,000 tables, opened again, gets"),
     workload("open", Start::Loaded, "opening after a clean close, and a get"),
     workload("openkilled", Start::Killed, "opening after SIGKILL behind n puts, and a get"),
     big("fillbig", Start::Empty, "single puts of 64 KiB, in all as many bytes as n entries"),
@@ -115,6 +119,9 @@ fn measured<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
         "delete" => delete::front::<E>(task),
         "readwrite" => beside::run::<E>(task, None),
         "readpaced" => beside::run::<E>(task, Some(20_000)),
+        "steady" => steady::overwrite::<E>(task),
+        "held" => steady::held::<E>(task),
+        "tables" => steady::tables::<E>(task),
         "open" => open::clean::<E>(task),
         "openkilled" => open::killed::<E>(task),
         other => match other.strip_prefix("ycsb-").and_then(|letter| letter.chars().next()) {
@@ -138,13 +145,14 @@ mod tests {
             dir: dir.to_owned(),
             n: 3000,
             asked_ops: Some(300),
-            cap_seconds: 60.0,
+            cap_seconds: if workload == "steady" { 0.5 } else { 60.0 },
             memory_mib: 16,
             threads: 2,
             keys: Keys::Decimal,
             value_bytes: 100,
             big: find(workload).is_ok_and(|workload| workload.big),
             compact: false,
+            limit_mib: None,
         }
     }
 
