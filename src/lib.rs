@@ -106,12 +106,12 @@ mod value;
 pub mod vfs;
 
 pub use codec::Compression;
-pub use db::{Builder, Db, DbStats, Progress, ReadPath};
+pub use db::{Builder, Db, DbStats, Progress, ReadPath, TransactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use lsm::{Lsm, LsmOptions};
 pub use table::{
-    Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Side, Snapshot, Table, TableAt,
-    TableStats, WorkStats,
+    Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Savepoint, Side, Snapshot, Table,
+    TableAt, TableStats, Transaction, WorkStats,
 };
 pub use value::Value;
 

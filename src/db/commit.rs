@@ -16,7 +16,7 @@ use crate::{
     log::{Position, payload_crc},
     memtable::{Memory, Memtable, MemtableWriter},
     sorted::Kind,
-    table::{Batch, Durability, Op, SHORT_MAX, TableId, TableState, span_of},
+    table::{Batch, Checked, Durability, Op, SHORT_MAX, TableId, TableState, span_of},
 };
 use parking_lot::MutexGuard;
 use std::{
@@ -67,15 +67,24 @@ impl Shared {
         self.make_durable(writing, end, durability)
     }
 
-    /// Commits all of a batch, or nothing.
-    pub(super) fn write_batch(&self, batch: &Batch, durability: Option<Durability>) -> Result<()> {
+    /// Commits all of a batch, or nothing; nothing too if it is a transaction's and does not hold.
+    pub(super) fn write_batch(
+        &self,
+        batch: &Batch,
+        checked: Option<&Checked<'_>>,
+        durability: Option<Durability>,
+    ) -> Result<()> {
         let writing = self.writing()?;
         let needs = needs(batch);
         let bytes = needs.iter().map(|need| need.bytes).sum();
         let parts = [batch.payload()];
         let crc = payload_crc(&parts);
         self.keep_pace(bytes)?;
-        let mut commit = self.lock_with_room(writing, &needs, batch.payload().len())?;
+        let lock = || self.lock_with_room(writing, &needs, batch.payload().len());
+        let (mut commit, arrivals) = match checked {
+            Some(checked) => self.lock_checked(checked, lock)?,
+            None => (lock()?, None),
+        };
         let first = commit.seq + 1;
         let end = commit.appender.append(first, batch.len() as u32, crc, &parts)?;
         let mut seq = commit.seq;
@@ -93,6 +102,7 @@ impl Shared {
             }
         }
         self.publish_writes(commit, seq, bytes);
+        drop(arrivals);
         self.make_durable(writing, end, durability)
     }
 
@@ -323,6 +333,7 @@ impl Commit {
         if let Some(writer) = self.writers.get(table) {
             apply(writer, op, hash, seq);
         }
+        self.tail.note(table, op, seq);
     }
 
     /// Asks for the memory that [`Self::insert`] will look at first.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   commit.rs     a batch into the log and the memtables
+//!   transact.rs   whether a transaction's reads still hold; trying again
+//!   tail.rs       the newest operations, for that
 //!   settle.rs     memtables into files, files into the manifest
 //!   open.rs       manifest and log back into memory
 //!   workers.rs    who does the work in the background, and when
@@ -20,18 +22,24 @@ mod settle;
 mod shared;
 mod signals;
 mod stats;
+mod tail;
+mod transact;
 mod workers;
 
 pub(crate) use open::read_log;
 pub use options::{Builder, ReadPath};
 pub use stats::DbStats;
+pub use transact::TransactOptions;
 pub use workers::Progress;
 
 use crate::{
     Error, ErrorKind, Result,
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
-    table::{Batch, Core, Durability, Engine, Host, Op, Snapshot, Table, TableState, TableStats},
+    table::{
+        Batch, Begun, Checked, Core, Durability, Engine, Host, Op, Snapshot, Table, TableState,
+        TableStats,
+    },
     vfs::{Folder, os::OsFolder},
 };
 use bytes::Bytes;
@@ -289,12 +297,17 @@ impl fmt::Debug for Db {
 
 impl Handle {
     fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(|| self.shared.visible.get())
+    }
+
+    /// A snapshot up to the number that `seq` says while no view changes.
+    fn snapshot_with(&self, seq: impl FnOnce() -> u64) -> Snapshot {
         let shared = &self.shared;
         let tables = shared.tables.read();
         // No view changes while this is held, so all of them belong to the same number.
         let _still = shared.views.lock();
         let views = tables.iter().map(|(id, table)| (*id, table.view().clone())).collect();
-        Snapshot::new(shared.id, shared.visible.get(), views)
+        Snapshot::new(shared.id, seq(), views)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -335,7 +348,20 @@ impl Host for Handle {
     }
 
     fn write_batch(&self, batch: &Batch, durability: Option<Durability>) -> Result<()> {
-        self.shared.write_batch(batch, durability)
+        self.shared.write_batch(batch, None, durability)
+    }
+
+    fn begin(&self) -> (Snapshot, Begun) {
+        self.begin()
+    }
+
+    fn write_transaction(
+        &self,
+        batch: &Batch,
+        checked: &Checked<'_>,
+        durability: Option<Durability>,
+    ) -> Result<()> {
+        self.shared.write_batch(batch, Some(checked), durability)
     }
 
     fn ingest(

@@ -21,6 +21,7 @@ use super::{
     pace::Pace,
     shared::{Commit, Shared, Tables, Writers, Writing, access, instance_id},
     signals::Signals,
+    tail::Tail,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -29,7 +30,7 @@ use crate::{
     manifest::{Edit, Manifest, State},
     memtable::{Memory, Memtable},
     sorted::{FileId, Graveyard, RunAccess},
-    table::{FILE_SUFFIXES, FileIds, Op, TableId, TableState, Visible, read_ops},
+    table::{FILE_SUFFIXES, FileIds, History, Op, TableId, TableState, Visible, read_ops},
     vfs::Folder,
 };
 use parking_lot::{Mutex, RwLock};
@@ -60,7 +61,13 @@ impl Db {
         let files = remove_orphans(&*folder, &mut manifest)?;
         let (log, appender, last_seq) = rehome(&options, &folder, &mut manifest, &checked)?;
         let state = manifest.state().clone();
-        let commit = Commit { seq: last_seq, appender, writers: Writers::default(), unaudited: 0 };
+        let commit = Commit {
+            seq: last_seq,
+            appender,
+            writers: Writers::default(),
+            tail: Tail::new(parts.history.clone()),
+            unaudited: 0,
+        };
         let writing = Writing {
             commit: Mutex::new(commit),
             manifest: Mutex::new(manifest),
@@ -101,6 +108,7 @@ struct Parts {
     views: Arc<Mutex<()>>,
     tables: Tables,
     cache: Arc<BlockCache>,
+    history: Arc<History>,
 }
 
 impl Parts {
@@ -121,7 +129,8 @@ impl Parts {
             let table = TableState::new(record.id, engine, name, home, active, views, visible);
             tables.insert(record.id, Arc::new(table));
         }
-        Ok(Self { visible, views, tables, cache })
+        let history = History::new(options.history_bytes());
+        Ok(Self { visible, views, tables, cache, history })
     }
 
     fn into_shared(
@@ -139,6 +148,7 @@ impl Parts {
             views: self.views,
             tables: RwLock::new(self.tables),
             files: Arc::new(files),
+            history: self.history,
             graveyard: Graveyard::new(),
             cache: self.cache,
             signals: Signals::default(),

@@ -49,6 +49,8 @@ pub struct Builder {
     pub(super) create: bool,
     pub(super) memtable_bytes: Option<usize>,
     pub(super) segment_bytes: u64,
+    #[cfg(feature = "testing")]
+    pub(super) unchecked_transactions: bool,
 }
 
 impl Default for Builder {
@@ -64,6 +66,8 @@ impl Default for Builder {
             create: true,
             memtable_bytes: None,
             segment_bytes: 64 << 20,
+            #[cfg(feature = "testing")]
+            unchecked_transactions: false,
         }
     }
 }
@@ -74,7 +78,8 @@ impl Builder {
     ///
     /// Default: 256 MiB, which takes in a second of writes at full speed and leaves a laptop
     /// alone. Half of it is for three memtables of the busiest table (up to 64 MiB each): one being
-    /// written, one that waits, one being flushed. A quarter is the block cache's.
+    /// written, one that waits, one being flushed. A quarter is the block cache's, and a quarter is
+    /// for what open [transactions](crate::Transaction) have to be checked against.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes.max(64 << 10);
         self
@@ -201,6 +206,27 @@ impl Builder {
     /// Bytes of one memtable: three of them have half of the memory.
     pub(super) fn memtable_capacity(&self) -> usize {
         self.memtable_bytes.unwrap_or((self.memory / 6).min(64 << 20)).max(4096)
+    }
+
+    /// Lets transactions commit whatever others wrote: to see that tests would notice.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn unchecked_transactions(mut self) -> Self {
+        self.unchecked_transactions = true;
+        self
+    }
+
+    /// Whether transactions are checked before they commit.
+    pub(super) fn checks_transactions(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return !self.unchecked_transactions;
+        #[cfg(not(feature = "testing"))]
+        true
+    }
+
+    /// Bytes of memtables kept for open transactions.
+    pub(super) fn history_bytes(&self) -> usize {
+        self.memory / 4
     }
 
     /// Bytes of the block cache.

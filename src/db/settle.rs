@@ -15,6 +15,7 @@ use super::shared::{Shared, Writing};
 use crate::{
     Error, Result,
     manifest::Edit,
+    sorted::Span,
     table::{Change, HomeFile, Input, Job, Sealed, Shop, Staged, TableId, TableState},
 };
 use bytes::Bytes;
@@ -29,6 +30,8 @@ struct Absorbed {
     sealed: Vec<Sealed>,
     /// Everything up to here is settled.
     upto: Option<u64>,
+    /// Keys that come with the change and were in no memtable.
+    loaded: Option<Span>,
 }
 
 impl Shared {
@@ -56,7 +59,8 @@ impl Shared {
         let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes() as u64).sum();
         let shop = self.shop(Arc::new(|| Ok(())));
         let change = table.home().absorb(&input, &shop)?;
-        let absorbed = Absorbed { upto: Some(newest.upto), sealed: sealed.clone() };
+        let (upto, sealed) = (Some(newest.upto), sealed.clone());
+        let absorbed = Absorbed { upto, sealed, loaded: None };
         let change = self.secure(table, change, || self.keep_log_ahead(writing, table, newest))?;
         self.publish(table, change, &absorbed)?;
         self.pace.absorbed(bytes, start.elapsed());
@@ -123,7 +127,16 @@ impl Shared {
     ) -> Result<u64> {
         let writing = self.writing()?;
         let shop = self.shop(self.breath());
-        let change = table.home().ingest(entries, &shop)?;
+        let (mut first, mut last) = (None, Vec::new());
+        let change = table.home().ingest(
+            &mut entries.inspect(|entry| {
+                let Ok((key, _)) = entry else { return };
+                first.get_or_insert_with(|| key.clone());
+                last.clear();
+                last.extend_from_slice(key);
+            }),
+            &shop,
+        )?;
         let count = change.entries;
         let change = self.secure(table, change, || Ok(()))?;
         let _absorbing = table.absorbing.lock();
@@ -134,7 +147,9 @@ impl Shared {
             table.home().discard(change, &self.graveyard);
             return Err(error);
         }
-        self.publish(table, change, &Absorbed::default())?;
+        last.push(0);
+        let loaded = first.map(|first| Span::new(first, Some(last)));
+        self.publish(table, change, &Absorbed { loaded, ..Absorbed::default() })?;
         Ok(count)
     }
 
@@ -205,7 +220,7 @@ impl Shared {
             return Err(error);
         }
         table.home().adopt(&staged);
-        table.settle(staged.next, &absorbed.sealed);
+        table.settle(staged.next, &absorbed.sealed, absorbed.loaded.clone(), &self.history);
         staged.retired.iter().for_each(|file| file.retire(&self.graveyard));
         drop(manifest);
         self.measure_pressure();

@@ -1,6 +1,6 @@
 //! What all parts of an open database share.
 
-use super::{Builder, ReadPath, pace::Pace, signals::Signals};
+use super::{Builder, ReadPath, pace::Pace, signals::Signals, tail::Tail};
 use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
@@ -8,7 +8,7 @@ use crate::{
     manifest::Manifest,
     memtable::{MemtableWriter, Pool},
     sorted::{Graveyard, RunAccess},
-    table::{FileIds, Shop, TableId, TableState, Visible},
+    table::{FileIds, History, Shop, TableId, TableState, Visible},
     vfs::{Folder, Lock},
 };
 use parking_lot::{Mutex, RwLock};
@@ -26,7 +26,7 @@ pub(super) type Tables = BTreeMap<TableId, Arc<TableState>>;
 /// An open database, without its background threads.
 ///
 /// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`,
-/// `tables`, `views`. Nothing that touches the disk happens under `commit` but the append to the
+/// a transaction's hold on arrivals, `tables`, `views`, the history's own. Nothing that touches the disk happens under `commit` but the append to the
 /// log, and under `views` nothing at all.
 pub(super) struct Shared {
     /// Tells snapshots of this database from those of others in the same process.
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) views: Arc<Mutex<()>>,
     pub(super) tables: RwLock<Tables>,
     pub(super) files: Arc<FileIds>,
+    /// The open transactions, and what is kept for them.
+    pub(super) history: Arc<History>,
     pub(super) graveyard: Arc<Graveyard>,
     pub(super) cache: Arc<BlockCache>,
     pub(super) signals: Signals,
@@ -66,6 +68,8 @@ pub(super) struct Commit {
     pub(super) appender: Appender,
     /// The memtables' writing halves.
     pub(super) writers: Writers,
+    /// The newest operations, for transactions.
+    pub(super) tail: Tail,
     /// Bytes written since budgets were last looked at.
     pub(super) unaudited: usize,
 }

@@ -15,6 +15,10 @@ pub struct DbStats {
     pub sequence: u64,
     /// Bytes of memory that all memtables use.
     pub memtable_bytes: u64,
+    /// Transactions that are open.
+    pub transactions: u64,
+    /// Bytes of memtables that are kept to check them against.
+    pub transaction_bytes: u64,
     /// Bytes on disk that the log occupies, space reserved ahead included.
     pub log_bytes: u64,
     /// Bytes appended to the log since open.
@@ -56,9 +60,12 @@ impl Shared {
         let log = self.writing.as_ref().map(|writing| (writing.log.bytes(), writing.log.stats()));
         let (log_bytes, log) = log.unwrap_or_default();
         let cache = self.cache.stats();
+        let (transactions, transaction_bytes) = self.history.figures();
         DbStats {
             sequence: self.visible.get(),
             memtable_bytes: sum(|stats| stats.memtable_bytes),
+            transactions: transactions as u64,
+            transaction_bytes: transaction_bytes as u64,
             log_bytes,
             log_appended: log.appended_bytes,
             log_records: log.records,

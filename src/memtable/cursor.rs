@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Result, Value,
-    sorted::{Cursor, Kind, RangeSet},
+    sorted::{Cursor, Kind, RangeSet, Span},
 };
 use std::sync::Arc;
 
@@ -85,6 +85,22 @@ impl MemtableCursor {
     pub(crate) fn bytes(&self) -> &[u8] {
         let entry = self.memtable.store.get().zip(self.entry);
         entry.map_or(&[], |(store, (_, version))| store.arena.value(version))
+    }
+
+    /// Whether an entry of `span` is newer than `after`.
+    pub(super) fn is_newer_in(&mut self, span: &Span, after: u64) -> bool {
+        self.forward(|place, tree, store| place.seek(tree, store, &span.start, Way::Forward));
+        while let Some((node, version)) = self.entry {
+            let Some(store) = self.memtable.store.get() else { return false };
+            if !span.ends_after(store.arena.key(node)) {
+                return false;
+            }
+            if store.arena.seq(version) > after {
+                return true;
+            }
+            self.forward(|place, _, _| place.rank += 1);
+        }
+        false
     }
 
     /// To the first visible record after the place that `start` finds.

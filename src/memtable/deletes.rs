@@ -91,6 +91,13 @@ impl Deletes {
         piece.newest_at(seq).filter(|_| piece.span.ends_after(key))
     }
 
+    /// Whether a delete newer than `after` covers a part of `span`.
+    pub(super) fn meets(&self, span: &Span, after: u64) -> bool {
+        let newer = |piece: &Piece| piece.seqs.last().is_some_and(|newest| *newest > after);
+        self.newest > after
+            && self.pieces.iter().any(|piece| newer(piece) && piece.span.clip(span).is_some())
+    }
+
     /// What the deletes at or below `seq` delete.
     pub(super) fn at(&self, seq: u64) -> RangeSet {
         if seq >= self.newest {

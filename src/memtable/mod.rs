@@ -192,7 +192,6 @@ impl Memtable {
     }
 
     /// The sequence number of the newest operation on `key`, range deletes included.
-    #[cfg(test)]
     pub(crate) fn newest_of(&self, key: &[u8], hash: u64) -> Option<u64> {
         let version = self.store.get().and_then(|store| {
             let node = store.hash.find(&store.arena, key, hash)?;
@@ -201,13 +200,22 @@ impl Memtable {
         version.max(self.deletes.newest_over(key, u64::MAX))
     }
 
+    /// Whether a key of `span` was written, or a part of it deleted, after sequence number `after`.
+    ///
+    /// Costs a step for each key of the span, and puts in order what arrived since the last scan.
+    pub(crate) fn is_written_in(self: &Arc<Self>, span: &Span, after: u64) -> bool {
+        // In this order: what the cursor does not show was deleted before the look at the deletes.
+        let mut cursor = self.cursor(u64::MAX);
+        self.deletes.now().is_some_and(|deletes| deletes.meets(span, after))
+            || cursor.is_newer_in(span, after)
+    }
+
     /// The sequence number of the oldest operation in it.
     pub(crate) fn first_seq(&self) -> Option<u64> {
         Some(self.progress.first_seq.load(Acquire)).filter(|seq| *seq > 0)
     }
 
     /// The sequence number of the newest operation in it.
-    #[cfg(test)]
     pub(crate) fn last_seq(&self) -> Option<u64> {
         Some(self.progress.last_seq.load(Acquire)).filter(|seq| *seq > 0)
     }

@@ -30,6 +30,13 @@ impl Model {
         }
     }
 
+    fn is_written_in(&self, span: &Span, after: u64) -> bool {
+        let mut versions = self.versions.keys();
+        let mut deletes = self.deletes.iter();
+        versions.any(|(key, Reverse(seq))| *seq > after && span.contains(key))
+            || deletes.any(|(deleted, seq)| *seq > after && deleted.clip(span).is_some())
+    }
+
     /// What a cursor at `seq` shows.
     fn entries(&self, seq: u64) -> Vec<(&[u8], Kind, &[u8])> {
         let mut entries: Vec<(&[u8], Kind, &[u8])> = Vec::new();
@@ -130,6 +137,7 @@ enum Op {
     Get(Vec<u8>, prop::sample::Index),
     Scan(prop::sample::Index),
     Walk(prop::sample::Index, Vec<u8>, Vec<bool>),
+    Written(Vec<u8>, Option<Vec<u8>>, prop::sample::Index),
 }
 
 /// Keys that meet often, share prefixes, are prefixes of each other, hold zeroes and 0xff.
@@ -150,6 +158,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (key(), prop::option::of(key())).prop_map(|(start, end)| Op::DeleteRange(start, end)),
         8 => (key(), seq()).prop_map(|(key, seq)| Op::Get(key, seq)),
         1 => seq().prop_map(Op::Scan),
+        3 => (key(), prop::option::of(key()), seq())
+            .prop_map(|(start, end, seq)| Op::Written(start, end, seq)),
         3 => (seq(), key(), prop::collection::vec(any::<bool>(), 0..20))
             .prop_map(|(seq, key, steps)| Op::Walk(seq, key, steps)),
     ]
@@ -171,6 +181,13 @@ proptest! {
                 Op::DeleteRange(start, end) => both.delete_range(Span::new(start, end)),
                 Op::Get(key, seq) => both.check_get(&key, seq.index(now) as u64),
                 Op::Scan(seq) => both.check_scans(seq.index(now) as u64),
+                Op::Written(start, end, seq) => {
+                    let (span, after) = (Span::new(start, end), seq.index(now) as u64);
+                    if !span.is_empty() {
+                        let written = both.model.is_written_in(&span, after);
+                        prop_assert_eq!(both.memtable.is_written_in(&span, after), written);
+                    }
+                }
                 Op::Walk(seq, key, steps) => {
                     let seq = (seq.index(now) as u64).min(both.seq);
                     open.push((both.memtable.cursor(seq), seq));

@@ -99,6 +99,13 @@ impl RangeSet {
         spans.get(after.checked_sub(1)?).filter(|span| span.ends_after(key))
     }
 
+    /// Whether a key from `start` to before `end` is in the set. One binary search.
+    pub(crate) fn meets(&self, start: &[u8], end: Option<&[u8]>) -> bool {
+        let spans = self.spans();
+        let before = spans.partition_point(|span| !span.ends_after(start));
+        spans.get(before).is_some_and(|span| end.is_none_or(|end| span.start < end))
+    }
+
     /// Adds a span, joining what it touches. Linear in the size of the set.
     pub(crate) fn add(&mut self, span: Span) {
         if span.is_empty() {
@@ -192,6 +199,24 @@ mod tests {
                 assert_eq!(whole, single);
             }
         }
+    }
+
+    #[test]
+    fn meets_what_overlaps() {
+        let set: RangeSet = [span("b", "d"), span("x", "*")].into_iter().collect();
+        let meets = |start: &str, end: &str| {
+            let end = (end != "*").then_some(end.as_bytes());
+            set.meets(start.as_bytes(), end)
+        };
+        for (start, end) in [("a", "b"), ("d", "x"), ("", "a"), ("e", "f")] {
+            assert!(!meets(start, end), "{start} {end}");
+        }
+        for (start, end) in
+            [("a", "b0"), ("c", "c0"), ("a", "*"), ("c9", "z"), ("y", "*"), ("d", "y")]
+        {
+            assert!(meets(start, end), "{start} {end}");
+        }
+        assert!(!RangeSet::none().meets(b"", None));
     }
 
     #[test]

@@ -58,6 +58,14 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// The same, of an empty value.
+    pub(crate) fn without_value(self) -> Self {
+        match self {
+            Op::Put { key, .. } => Op::Put { key, value: &[] },
+            other => other,
+        }
+    }
+
     /// Bytes of keys and values in it.
     pub(crate) fn bytes(self) -> usize {
         let (_, first, second) = self.parts();
@@ -329,7 +337,7 @@ impl Batch {
         self
     }
 
-    fn try_add(&mut self, table: &Arc<TableState>, op: Op<'_>) -> Result<()> {
+    pub(super) fn try_add(&mut self, table: &Arc<TableState>, op: Op<'_>) -> Result<()> {
         op.check()?;
         let (kind, first, second) = op.parts();
         if self.payload.len() + HEAD_MAX + op.bytes() > MAX_BATCH || self.ops.len() >= MAX_OPS {

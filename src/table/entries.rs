@@ -1,6 +1,6 @@
 //! The iterator over a table's entries.
 
-use super::{Source, View};
+use super::{Pending, PendingCursor, Source, View, Walk};
 use crate::{
     Error, Result, Value,
     sorted::{Cursor, Deletes, Merge, Span},
@@ -21,6 +21,16 @@ pub struct Entries {
     front: Option<Merge<Source>>,
     back: Option<Merge<Source>>,
     state: State,
+    inside: Inside,
+}
+
+/// What an iterator has from the transaction it was made in; nothing outside of one.
+#[derive(Default)]
+pub(crate) struct Inside {
+    /// Writes that only the transaction sees.
+    pub(crate) pending: Option<Arc<Pending>>,
+    /// Notes how far the iterator comes.
+    pub(crate) walk: Option<Walk>,
 }
 
 enum State {
@@ -33,13 +43,19 @@ impl Entries {
     /// Entries of `view` in `span` as of `seq`; without a view, none.
     pub(crate) fn new(view: Option<Arc<View>>, seq: u64, span: Span) -> Self {
         let state = if view.is_none() || span.is_empty() { State::Done } else { State::Going };
-        Self { view, seq, span, front: None, back: None, state }
+        Self { view, seq, span, front: None, back: None, state, inside: Inside::default() }
+    }
+
+    /// The same, inside a transaction.
+    pub(crate) fn inside(view: Option<Arc<View>>, seq: u64, span: Span, inside: Inside) -> Self {
+        let state = if span.is_empty() { State::Done } else { State::Going };
+        Self { view, seq, span, front: None, back: None, state, inside }
     }
 
     /// An iterator that only says why there is nothing to read.
     pub(crate) fn failed(error: Error) -> Self {
         let span = Span { start: bytes::Bytes::new(), end: None };
-        Self { view: None, seq: 0, span, front: None, back: None, state: State::Failed(error) }
+        Self { state: State::Failed(error), ..Self::new(None, 0, span) }
     }
 
     /// The next entry, borrowed until the following call: no copy of the key, no reference count.
@@ -76,10 +92,12 @@ impl Entries {
     }
 
     fn merge(&self) -> Result<Merge<Source>> {
-        let sources = match &self.view {
-            Some(view) => view.sources(&self.span, self.seq),
-            None => Vec::new(),
-        };
+        let pending = self.inside.pending.iter();
+        let mut sources: Vec<Source> =
+            pending.map(|pending| Source::Pending(PendingCursor::new(pending.clone()))).collect();
+        if let Some(view) = &self.view {
+            view.sources(&self.span, self.seq, &mut sources);
+        }
         Ok(Merge::new(sources, Deletes::Hide))
     }
 
@@ -101,6 +119,9 @@ impl Entries {
         let inside = front.valid()
             && self.span.ends_after(front.key())
             && !self.back.as_ref().is_some_and(met);
+        if let Some(walk) = &self.inside.walk {
+            walk.front_at(inside.then(|| front.key()));
+        }
         Ok(self.going_on(inside))
     }
 
@@ -125,6 +146,9 @@ impl Entries {
         let inside = back.valid()
             && self.span.starts_by(back.key())
             && !self.front.as_ref().is_some_and(met);
+        if let Some(walk) = &self.inside.walk {
+            walk.back_at(inside.then(|| back.key()));
+        }
         Ok(self.going_on(inside))
     }
 

@@ -1,7 +1,8 @@
 //! `Table` and `OrderedTable`: what every engine's handle can do.
 
 use super::{
-    Batch, Entries, Op, Snapshot, TableAt, TableState, TableStats, span_between, span_of_prefix,
+    Batch, Begun, Checked, Entries, Op, Snapshot, TableAt, TableState, TableStats, span_between,
+    span_of_prefix,
 };
 use crate::{Error, ErrorKind, Result, Value};
 use bytes::Bytes;
@@ -38,6 +39,13 @@ impl Engine {
         }
     }
 
+    /// Whether its tables are in key order.
+    pub(crate) fn is_ordered(self) -> bool {
+        match self {
+            Engine::Lsm => true,
+        }
+    }
+
     pub(crate) fn from_id(id: u8) -> Option<Self> {
         (id == 1).then_some(Engine::Lsm)
     }
@@ -61,6 +69,13 @@ pub(crate) trait Host: Send + Sync {
         durability: Option<Durability>,
     ) -> Result<()>;
     fn write_batch(&self, batch: &Batch, durability: Option<Durability>) -> Result<()>;
+    fn begin(&self) -> (Snapshot, Begun);
+    fn write_transaction(
+        &self,
+        batch: &Batch,
+        checked: &Checked<'_>,
+        durability: Option<Durability>,
+    ) -> Result<()>;
     fn ingest(
         &self,
         table: &Arc<TableState>,
@@ -89,11 +104,7 @@ impl Core {
     }
 
     fn check(&self) -> Result<()> {
-        if !self.state.is_dropped() {
-            return Ok(());
-        }
-        let message = format!("table {:?} was dropped", self.state.name());
-        Err(Error::new(ErrorKind::NotFound, message))
+        self.state.check()
     }
 
     fn now(&self) -> TableAt {

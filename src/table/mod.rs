@@ -15,26 +15,36 @@
 mod batch;
 mod entries;
 mod handle;
+mod history;
 mod home;
+mod pending;
+mod reads;
 mod snapshot;
 mod source;
 mod state;
 mod stats;
+mod transaction;
 
 pub use batch::Batch;
 pub(crate) use batch::{Op, SHORT_MAX, put_op, read_ops, span_of};
 pub use entries::Entries;
+pub(crate) use entries::Inside;
 pub(crate) use entries::{span_between, span_of_prefix};
 pub use handle::{Durability, Engine, OrderedTable, Side, Table};
 // Public only as the supertrait that seals `Table`.
 #[allow(unreachable_pub)]
 pub use handle::{Core, Sealed as SealedTable};
 pub(crate) use handle::{Host, bounds, closures, ordered_closures};
+pub(crate) use history::{Begun, History};
 pub(crate) use home::{
     Change, FILE_SUFFIXES, FileIds, Home, HomeFile, Input, Job, Settled, Shop, Staged,
 };
+pub(crate) use pending::{Pending, PendingCursor};
+pub(crate) use reads::{ReadSet, Reads, TableReads, Walk};
 pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;
 pub(crate) use state::{Hit, Sealed, TableId, TableState, View, Visible};
 pub(crate) use stats::HomeStats;
 pub use stats::{LevelStats, TableStats, WorkStats};
+pub(crate) use transaction::Checked;
+pub use transaction::{Savepoint, Transaction};

@@ -1,7 +1,13 @@
 //! Reading the past: snapshots of the whole database, and tables as they were.
 
-use super::{Entries, Side, TableId, View, bounds, span_between, span_of_prefix};
-use crate::{Error, Result, Value};
+use super::{
+    Entries, Hit, Inside, Pending, Reads, Side, TableId, TableState, View, bounds, span_between,
+    span_of_prefix,
+};
+use crate::{
+    Error, Result, Value,
+    sorted::{Lookup, Span},
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -41,7 +47,7 @@ impl Snapshot {
     }
 
     pub(crate) fn table(&self, id: TableId) -> TableAt {
-        TableAt { view: Ok(self.0.views.get(&id).cloned()), seq: self.0.seq }
+        TableAt { view: Ok(self.0.views.get(&id).cloned()), seq: self.0.seq, own: Own::default() }
     }
 }
 
@@ -56,20 +62,95 @@ impl fmt::Debug for Snapshot {
 pub struct TableAt {
     view: Result<Option<Arc<View>>>,
     seq: u64,
+    own: Own,
+}
+
+/// What a transaction adds to what it reads; nothing outside of one.
+#[derive(Clone, Default)]
+pub(crate) struct Own {
+    /// Its writes to the table, if it made any.
+    pub(crate) pending: Option<Arc<Pending>>,
+    /// Where it notes its reads.
+    pub(crate) reads: Option<(Arc<Reads>, Arc<TableState>)>,
+}
+
+/// A table as one reader sees it: what a transaction wrote over what was committed.
+pub(crate) struct Seen<'a> {
+    pub(crate) view: Option<&'a Arc<View>>,
+    pub(crate) seq: u64,
+    pub(crate) pending: Option<&'a Pending>,
+    pub(crate) reads: Option<(&'a Reads, &'a Arc<TableState>)>,
+}
+
+impl Seen<'_> {
+    /// Calls `found` with the value of `key`, if it has one.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], found: &mut dyn FnMut(Hit<'_>)) -> Result<bool> {
+        match self.pending.map_or(Lookup::Missing, |pending| pending.get(key)) {
+            Lookup::Found(value) => {
+                found(Hit::Recent(value));
+                return Ok(true);
+            }
+            Lookup::Deleted => return Ok(false),
+            Lookup::Missing => {}
+        }
+        if let Some((reads, table)) = self.reads {
+            reads.note_key(table, key);
+        }
+        self.view.map_or(Ok(false), |view| view.get(key, self.seq, found))
+    }
+
+    /// The values of `keys`, in their order.
+    pub(crate) fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let Some(view) = self.view.filter(|_| self.pending.is_none() && self.reads.is_none())
+        else {
+            return self.get_many_over(keys);
+        };
+        view.get_many(keys, self.seq)
+    }
+
+    /// The same, of those that the transaction did not write itself.
+    fn get_many_over(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let mut values = vec![None; keys.len()];
+        let mut open: Vec<(&mut Option<Value>, &[u8])> = Vec::with_capacity(keys.len());
+        for (value, key) in values.iter_mut().zip(keys) {
+            match self.pending.map_or(Lookup::Missing, |pending| pending.get(key)) {
+                Lookup::Found(own) => *value = Some(own.clone()),
+                Lookup::Deleted => {}
+                Lookup::Missing => open.push((value, key)),
+            }
+        }
+        let left: Vec<&[u8]> = open.iter().map(|(_, key)| *key).collect();
+        if let Some((reads, table)) = self.reads {
+            left.iter().for_each(|key| reads.note_key(table, key));
+        }
+        let found = self.view.map(|view| view.get_many(&left, self.seq)).transpose()?;
+        for ((value, _), found) in open.into_iter().zip(found.into_iter().flatten()) {
+            *value = found;
+        }
+        Ok(values)
+    }
 }
 
 impl TableAt {
     pub(crate) fn new(view: Arc<View>, seq: u64) -> Self {
-        Self { view: Ok(Some(view)), seq }
+        Self { view: Ok(Some(view)), seq, own: Own::default() }
     }
 
     /// A table that answers every read with `error`.
     pub(crate) fn failed(error: Error) -> Self {
-        Self { view: Err(error), seq: 0 }
+        Self { view: Err(error), seq: 0, own: Own::default() }
     }
 
-    fn view(&self) -> Result<Option<&Arc<View>>> {
-        self.view.as_ref().map(Option::as_ref).map_err(Error::clone)
+    /// The same table inside a transaction.
+    pub(crate) fn with(self, own: Own) -> Self {
+        Self { own, ..self }
+    }
+
+    fn seen(&self) -> Result<Seen<'_>> {
+        let view = self.view.as_ref().map_err(Error::clone)?.as_ref();
+        let reads = self.own.reads.as_ref().map(|(reads, table)| (&**reads, table));
+        Ok(Seen { view, seq: self.seq, pending: self.own.pending.as_deref(), reads })
     }
 
     /// The value `key` had.
@@ -78,9 +159,7 @@ impl TableAt {
     /// As [`Table::get`](super::Table::get).
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         let mut value = None;
-        if let Some(view) = self.view()? {
-            view.get(key, self.seq, &mut |found| value = Some(found.to_value()))?;
-        }
+        self.seen()?.get(key, &mut |found| value = Some(found.to_value()))?;
         Ok(value)
     }
 
@@ -91,13 +170,11 @@ impl TableAt {
     pub fn get_with<R>(&self, key: &[u8], found: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         let mut found = Some(found);
         let mut result = None;
-        if let Some(view) = self.view()? {
-            view.get(key, self.seq, &mut |value| {
-                if let Some(found) = found.take() {
-                    result = Some(found(value.bytes()));
-                }
-            })?;
-        }
+        self.seen()?.get(key, &mut |value| {
+            if let Some(found) = found.take() {
+                result = Some(found(value.bytes()));
+            }
+        })?;
         Ok(result)
     }
 
@@ -107,10 +184,7 @@ impl TableAt {
     /// # Errors
     /// As [`Table::get`](super::Table::get).
     pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        match self.view()? {
-            Some(view) => view.get_many(keys, self.seq),
-            None => Ok(vec![None; keys.len()]),
-        }
+        self.seen()?.get_many(keys)
     }
 
     /// Whether `key` had a value.
@@ -173,11 +247,18 @@ impl TableAt {
         .transpose()
     }
 
-    fn entries(&self, span: crate::sorted::Span) -> Entries {
-        match &self.view {
-            Ok(view) => Entries::new(view.clone(), self.seq, span),
-            Err(error) => Entries::failed(error.clone()),
+    fn entries(&self, span: Span) -> Entries {
+        let view = match &self.view {
+            Ok(view) => view.clone(),
+            Err(error) => return Entries::failed(error.clone()),
+        };
+        let Own { pending, reads } = &self.own;
+        if pending.is_none() && reads.is_none() {
+            return Entries::new(view, self.seq, span);
         }
+        let walk = reads.as_ref().map(|(reads, table)| reads.walk(table, &span));
+        let inside = Inside { pending: pending.clone(), walk };
+        Entries::inside(view, self.seq, span, inside)
     }
 }
 

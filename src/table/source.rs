@@ -1,5 +1,6 @@
 //! The kinds of sorted sources a table is read from, behind one type without virtual calls.
 
+use super::PendingCursor;
 use crate::{
     Result, Value,
     memtable::MemtableCursor,
@@ -8,6 +9,8 @@ use crate::{
 
 /// A cursor over one sorted source of a table.
 pub(crate) enum Source {
+    /// What a transaction wrote.
+    Pending(PendingCursor),
     /// Recent writes.
     Memtable(MemtableCursor),
     /// One run.
@@ -19,6 +22,7 @@ pub(crate) enum Source {
 macro_rules! each {
     ($self:expr, $cursor:ident => $call:expr) => {
         match $self {
+            Source::Pending($cursor) => $call,
             Source::Memtable($cursor) => $call,
             Source::Run($cursor) => $call,
             Source::Level($cursor) => $call,

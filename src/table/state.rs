@@ -1,8 +1,8 @@
 //! The shared state of one table: what readers pin, and how it changes.
 
-use super::{Engine, Home, Settled, Source};
+use super::{Engine, History, Home, Settled, Source};
 use crate::{
-    Result, Value,
+    Error, ErrorKind, Result, Value,
     codec::key_hash,
     log::Position,
     memtable::Memtable,
@@ -135,16 +135,13 @@ impl View {
         Ok(values)
     }
 
-    /// Cursors over everything that may hold keys of `span` at `seq`, newest first.
-    pub(crate) fn sources(&self, span: &Span, seq: u64) -> Vec<Source> {
+    /// Appends cursors over everything that may hold keys of `span` at `seq`, newest first.
+    pub(crate) fn sources(&self, span: &Span, seq: u64, out: &mut Vec<Source>) {
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
-        let mut sources: Vec<Source> = std::iter::once(&self.active)
-            .chain(sealed)
-            .filter(|memtable| !memtable.is_empty())
-            .map(|memtable| Source::Memtable(memtable.cursor(seq)))
-            .collect();
-        self.settled.sources(span, &mut sources);
-        sources
+        let memtables = std::iter::once(&self.active).chain(sealed);
+        let filled = memtables.filter(|memtable| !memtable.is_empty());
+        out.extend(filled.map(|memtable| Source::Memtable(memtable.cursor(seq))));
+        self.settled.sources(span, out);
     }
 }
 
@@ -219,6 +216,15 @@ impl TableState {
         self.dropped.load(Ordering::Acquire)
     }
 
+    /// `NotFound` if it was dropped.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.is_dropped() {
+            return Ok(());
+        }
+        let message = format!("table {:?} was dropped", self.name());
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+
     pub(crate) fn set_dropped(&self) {
         self.dropped.store(true, Ordering::Release);
     }
@@ -266,9 +272,22 @@ impl TableState {
         self.view.store(Arc::new(View { active: fresh, sealed, settled: old.settled.clone() }));
     }
 
-    /// Shows `settled` instead of the current home and the memtables in it, which are `absorbed`.
-    pub(crate) fn settle(&self, settled: Arc<dyn Settled>, absorbed: &[Sealed]) {
+    /// Shows `settled` instead of the current home and the memtables in it, which are `absorbed`;
+    /// `loaded` is the span of keys that a bulk load brings with it. Open transactions are told
+    /// first, so whoever does not find a memtable in the view finds it in their `history`.
+    pub(crate) fn settle(
+        &self,
+        settled: Arc<dyn Settled>,
+        absorbed: &[Sealed],
+        loaded: Option<Span>,
+        history: &History,
+    ) {
+        let _arrival = loaded.is_some().then(|| history.hold_arrivals());
         let _changing = self.views.lock();
+        history.absorbed(self.id, absorbed.iter().map(|sealed| &sealed.memtable));
+        if let Some(span) = loaded {
+            history.loaded(self.id, span);
+        }
         let old = self.view.load();
         let is_absorbed = |sealed: &Sealed| {
             absorbed.iter().any(|done| Arc::ptr_eq(&done.memtable, &sealed.memtable))
