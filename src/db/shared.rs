@@ -25,9 +25,9 @@ pub(super) type Tables = BTreeMap<TableId, Arc<TableState>>;
 
 /// An open database, without its background threads.
 ///
-/// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`,
-/// a transaction's hold on arrivals, `tables`, `views`, the history's own. Nothing that touches the disk happens under `commit` but the append to the
-/// log, and under `views` nothing at all.
+/// Locks are taken in this order: `catalogue`, a table's `absorbing`, `commit`, `manifest`, the
+/// hold on arrivals (see `history`), `tables`, `views`, the history's own. Nothing that touches the
+/// disk happens under `commit` but the append to the log, and under `views` nothing at all.
 pub(super) struct Shared {
     /// Tells snapshots of this database from those of others in the same process.
     pub(super) id: u64,

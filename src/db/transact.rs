@@ -9,8 +9,8 @@
 //!
 //! "Known" is the sequence number up to which the reads still hold: at first, that of the snapshot.
 //! Each round outside of the lock takes it up to about now, so the next one is short. Bulk loads
-//! have no numbers; [`History`](crate::table::History) lists them, and none arrives between the look
-//! at that list and the moment the transaction is visible.
+//! have no numbers; [`History`](crate::table::History) lists them, and none arrives between the
+//! look at that list and the moment the transaction is visible.
 
 use super::{
     Db, Handle,
@@ -188,7 +188,9 @@ impl TransactOptions {
         self
     }
 
-    /// What the commit survives. Default: the database's [`durability`](super::Builder::durability).
+    /// What the commit survives.
+    ///
+    /// Default: the database's [`durability`](super::Builder::durability).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self

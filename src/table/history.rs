@@ -1,10 +1,11 @@
 //! What was written since the oldest open transaction began, and is no longer in a memtable of its
 //! table.
 //!
-//! A transaction is checked against the sequence numbers in memtables. Those that have become files,
-//! which know no such numbers, are kept here for as long as a transaction is open that began before
-//! their last entry; so are the ranges of bulk loads, which never had any. Both within a budget:
-//! past it the oldest go, and transactions from before them can be told only to start again.
+//! A transaction is checked against the sequence numbers in memtables. Those that have become
+//! files, which know no such numbers, are kept here for as long as a transaction is open that began
+//! before their last entry; so are the ranges of bulk loads, which never had any. Both within a
+//! budget: past it the oldest go, and transactions from before them can be told only to start
+//! again.
 //!
 //! ```text
 //!    begin                            end

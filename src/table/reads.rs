@@ -1,9 +1,9 @@
 //! What a transaction has read, so that its commit can tell whether that still holds.
 //!
 //! Keys that were looked up, found or not, and stretches of keys that were walked over: from where
-//! an iterator began to where it stands, with all the keys that are *not* there in between. So a key
-//! that appears in a range somebody looked at (a phantom) is noticed, and one past the place where
-//! they stopped is none of their business.
+//! an iterator began to where it stands, with all the keys that are *not* there in between. So a
+//! key that appears in a range somebody looked at (a phantom) is noticed, and one past the place
+//! where they stopped is none of their business.
 
 use super::{Op, TableId, TableState};
 use crate::{
