@@ -23,8 +23,8 @@ const EARLY: Duration = Duration::from_micros(100);
 /// Tables of the workload of many.
 const TABLES: usize = 1000;
 
-/// Overwrites as fast as the engine takes them, then at 80 % of that rate, whatever it is. Latencies
-/// are counted from when a put was due, so that a stall counts for every put it held up.
+/// Overwrites as fast as the engine takes them, then at 80 % of that rate, whatever it is.
+/// Latencies are counted from when a put was due, so that a stall counts for every put it held up.
 pub fn overwrite<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     let peak_time = (task.cap() / PEAK_SHARE).min(PEAK_MAX);
