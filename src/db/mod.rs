@@ -15,6 +15,7 @@
 mod backup;
 mod catalogue;
 mod commit;
+mod machine;
 mod open;
 mod options;
 mod pace;

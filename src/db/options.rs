@@ -11,12 +11,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 /// How settled files are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadPath {
-    /// Mapped while all files together take less than half of the machine's memory, cached beyond.
+    /// Mapped while all files together take less than half of the memory that the machine has, or
+    /// that the process's control group (its container) is allowed; cached beyond.
     #[default]
     Auto,
     /// Memory-mapped: the fastest while files fit in memory, since a look-up takes no lock and
-    /// copies nothing. Beyond it the kernel decides what stays in memory, and page faults show as
-    /// latency.
+    /// copies nothing. Beyond it the kernel decides what stays in memory, and each page fault reads
+    /// as much ahead as the disk is set to, which may be megabytes for one value.
     Mapped,
     /// Read into a cache of blocks whose size [`Builder::memory`] bounds.
     Cached,

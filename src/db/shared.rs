@@ -1,6 +1,6 @@
 //! What all parts of an open database share.
 
-use super::{Builder, ReadPath, pace::Pace, signals::Signals, tail::Tail};
+use super::{Builder, ReadPath, machine, pace::Pace, signals::Signals, tail::Tail};
 use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
@@ -137,22 +137,9 @@ pub(super) fn access(options: &Builder, file_bytes: u64, cache: &Arc<BlockCache>
     let mapped = match options.read_path {
         ReadPath::Mapped => true,
         ReadPath::Cached => false,
-        ReadPath::Auto => cfg!(target_pointer_width = "64") && file_bytes < machine_memory() / 2,
+        ReadPath::Auto => cfg!(target_pointer_width = "64") && file_bytes < machine::memory() / 2,
     };
     if mapped { RunAccess::Mapped(cache.clone()) } else { RunAccess::Cached(cache.clone()) }
-}
-
-/// Bytes of memory in this machine; a guess where it cannot be asked.
-fn machine_memory() -> u64 {
-    #[cfg(target_os = "linux")]
-    {
-        let info = rustix::system::sysinfo();
-        u64::from(info.mem_unit.max(1)).saturating_mul(info.totalram as u64)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        8 << 30
-    }
 }
 
 /// A number that no other database opened by this process has.
