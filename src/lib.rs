@@ -93,8 +93,7 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[allow(dead_code)]
-mod hash;
+pub mod hash;
 pub mod key;
 mod log;
 pub mod lsm;
@@ -108,6 +107,7 @@ pub mod vfs;
 pub use codec::Compression;
 pub use db::{Builder, Db, DbStats, Progress, ReadPath, TransactOptions};
 pub use error::{Error, ErrorKind, Result};
+pub use hash::{Hash, HashOptions};
 pub use lsm::{Lsm, LsmOptions};
 pub use table::{
     Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Savepoint, Side, Snapshot, Table,

@@ -7,6 +7,7 @@ use super::{Handle, shared::Shared};
 use crate::{
     Error, ErrorKind, Result,
     codec::Reader,
+    hash::{Hash, HashHome, HashOptions, HashRun, HashRunMeta},
     lsm::{Lsm, LsmHome, LsmOptions},
     manifest::{Edit, FileRecord, TABLE_NAME_MAX, TableRecord},
     memtable::{Memory, Memtable},
@@ -32,6 +33,7 @@ pub(super) fn open_home(
     })?;
     let home: Arc<dyn Home> = match engine {
         Engine::Lsm => open_lsm(folder, record, access)?,
+        Engine::Hash => open_hash(folder, record, access)?,
     };
     Ok((engine, home))
 }
@@ -50,6 +52,24 @@ fn open_run(folder: &dyn Folder, file: &FileRecord, access: &RunAccess) -> Resul
         .filter(|meta| reader.is_empty() && meta.file == file.file && meta.bytes == file.bytes)
         .ok_or_else(|| Error::corrupt("manifest", 0, "a file's description does not decode"))?;
     Run::open(folder, meta, access)
+}
+
+fn open_hash(
+    folder: &dyn Folder,
+    record: &TableRecord,
+    access: &RunAccess,
+) -> Result<Arc<HashHome>> {
+    let options = HashOptions::decode(&record.options)
+        .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
+    let open = |file: &FileRecord| {
+        let mut reader = Reader::new(&file.meta);
+        let meta = HashRunMeta::decode(&mut reader)
+            .filter(|meta| reader.is_empty() && meta.file == file.file && meta.bytes == file.bytes)
+            .ok_or_else(|| Error::corrupt("manifest", 0, "a file's description does not decode"))?;
+        HashRun::open(folder, meta, options.seed_or_zero(), access)
+    };
+    let files = record.runs.iter().map(open).collect::<Result<Vec<_>>>()?;
+    HashHome::open(options, files).map(Arc::new)
 }
 
 impl Shared {
@@ -164,6 +184,16 @@ impl Handle {
             (options.encode(), home.map(|home| Arc::new(home) as Arc<dyn Home>))
         })?;
         Ok(Lsm::new(Core::new(table, self.clone())))
+    }
+
+    pub(super) fn hash(self: &Arc<Self>, name: &str, options: &HashOptions) -> Result<Hash> {
+        let table = self.shared.open_or_create(name, Engine::Hash, || {
+            let options = options.clone().seeded();
+            let encoded = options.encode();
+            let home = HashHome::open(options, Vec::new());
+            (encoded, home.map(|home| Arc::new(home) as Arc<dyn Home>))
+        })?;
+        Ok(Hash::new(Core::new(table, self.clone())))
     }
 
     pub(super) fn tables(&self) -> Vec<(Arc<str>, Engine)> {

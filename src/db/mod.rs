@@ -35,6 +35,7 @@ pub use workers::Progress;
 
 use crate::{
     Error, ErrorKind, Result,
+    hash::{Hash, HashOptions},
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
     table::{
@@ -137,6 +138,23 @@ impl Db {
         self.handle.lsm(name, options)
     }
 
+    /// Opens the hash table `name`, creating it with default options if there is none.
+    ///
+    /// # Errors
+    /// As [`Db::lsm`].
+    pub fn hash(&self, name: &str) -> Result<Hash> {
+        self.handle.hash(name, &HashOptions::default())
+    }
+
+    /// Opens the hash table `name`, creating it with `options` if there is none; an existing table
+    /// keeps the options it was created with.
+    ///
+    /// # Errors
+    /// As [`Db::lsm`].
+    pub fn hash_with(&self, name: &str, options: &HashOptions) -> Result<Hash> {
+        self.handle.hash(name, options)
+    }
+
     /// Opens an existing table, whatever its engine.
     ///
     /// # Errors
@@ -145,6 +163,7 @@ impl Db {
         let table = self.handle.table(name)?;
         match table.engine() {
             Engine::Lsm => Ok(Box::new(Lsm::new(Core::new(table, self.handle.clone())))),
+            Engine::Hash => Ok(Box::new(Hash::new(Core::new(table, self.handle.clone())))),
         }
     }
 
@@ -432,5 +451,16 @@ impl Lsm {
     /// As [`Db::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Lsm> {
         Db::open(path)?.lsm("main")
+    }
+}
+
+impl Hash {
+    /// Opens the hash table of a database of its own in the directory `path`, creating both if need
+    /// be: for programs that need one table and no more. [`Db`] opens it as table `main`.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Hash> {
+        Db::open(path)?.hash("main")
     }
 }

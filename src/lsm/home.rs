@@ -11,12 +11,11 @@ use super::{
     pick::{Pick, Picker},
     slices::Slices,
     tier::{Tier, span},
-    work::Work,
 };
 use crate::{
     Error, ErrorKind, Result,
     sorted::{Cursor, FileId, Run, RunOptions, Span, run_name},
-    table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Staged},
+    table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Staged, Work},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;

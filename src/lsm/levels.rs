@@ -4,12 +4,11 @@ use super::{
     LAST, LEVELS, LsmOptions,
     shape::Shape,
     tier::{Tier, pile},
-    work::Work,
 };
 use crate::{
     Error, Result,
     sorted::{FileId, Found, LevelCursor, Lookup, Run, Span, run_name},
-    table::{HomeFile, HomeStats, LevelStats, Settled, Source},
+    table::{HomeFile, HomeStats, LevelStats, Settled, Source, Work},
 };
 use std::{collections::HashSet, sync::Arc};
 

@@ -40,7 +40,6 @@ mod slices;
 #[cfg(test)]
 mod tests;
 mod tier;
-mod work;
 
 pub use handle::Lsm;
 pub(crate) use home::LsmHome;

@@ -24,6 +24,7 @@ mod arena;
 mod cursor;
 mod deletes;
 mod hash;
+mod hashed;
 mod memory;
 mod node;
 mod order;
@@ -38,6 +39,7 @@ mod stress;
 mod tests;
 
 pub(crate) use cursor::MemtableCursor;
+pub(crate) use hashed::HashedCursor;
 pub(crate) use pool::Pool;
 
 #[cfg(test)]
@@ -183,6 +185,11 @@ impl Memtable {
     /// deletes of this memtable hide is not.
     pub(crate) fn cursor(self: &Arc<Self>, seq: u64) -> MemtableCursor {
         MemtableCursor::new(self.clone(), seq)
+    }
+
+    /// The same in the order of the keys' hashes under `seed`. For tables without range deletes.
+    pub(crate) fn hashed(self: &Arc<Self>, seq: u64, seed: u64) -> HashedCursor {
+        HashedCursor::new(self.clone(), seq, seed)
     }
 
     /// What range deletes at or below `seq` delete.

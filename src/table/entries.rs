@@ -1,13 +1,14 @@
 //! The iterator over a table's entries.
 
-use super::{Pending, PendingCursor, Source, View, Walk};
+use super::{Order, Pending, PendingCursor, Source, View, Walk};
 use crate::{
     Error, Result, Value,
     sorted::{Cursor, Deletes, Merge, Span},
 };
 use std::{fmt, ops::Bound, sync::Arc};
 
-/// An owned iterator over entries in key order, from both ends.
+/// An owned iterator over entries, from both ends: in key order, or in the order of the keys'
+/// hashes where the table is a hash table.
 ///
 /// It reads the table as it was when the iterator was made, whatever is written meanwhile, and
 /// blocks nobody. It keeps the files and memtables of that moment alive: drop it when done.
@@ -18,6 +19,7 @@ pub struct Entries {
     view: Option<Arc<View>>,
     seq: u64,
     span: Span,
+    order: Order,
     front: Option<Merge<Source>>,
     back: Option<Merge<Source>>,
     state: State,
@@ -43,13 +45,18 @@ impl Entries {
     /// Entries of `view` in `span` as of `seq`; without a view, none.
     pub(crate) fn new(view: Option<Arc<View>>, seq: u64, span: Span) -> Self {
         let state = if view.is_none() || span.is_empty() { State::Done } else { State::Going };
-        Self { view, seq, span, front: None, back: None, state, inside: Inside::default() }
+        Self::made(view, seq, span, state, Inside::default())
     }
 
     /// The same, inside a transaction.
     pub(crate) fn inside(view: Option<Arc<View>>, seq: u64, span: Span, inside: Inside) -> Self {
         let state = if span.is_empty() { State::Done } else { State::Going };
-        Self { view, seq, span, front: None, back: None, state, inside }
+        Self::made(view, seq, span, state, inside)
+    }
+
+    fn made(view: Option<Arc<View>>, seq: u64, span: Span, state: State, inside: Inside) -> Self {
+        let order = view.as_ref().map_or(Order::Keys, |view| view.settled.order());
+        Self { view, seq, span, order, front: None, back: None, state, inside }
     }
 
     /// An iterator that only says why there is nothing to read.
@@ -86,15 +93,20 @@ impl Entries {
     /// The entry under the front or the back.
     #[inline]
     fn lend(&mut self, back: bool) -> Option<Result<(&[u8], &[u8])>> {
-        let Self { front, back: last, state, .. } = self;
+        let Self { front, back: last, state, order, .. } = self;
         let merge = if back { last } else { front }.as_mut()?;
-        Some(merge.entry().inspect_err(|error| *state = State::Failed(error.clone())))
+        let entry =
+            merge.entry().map(|(key, value)| (key.get(order.extra()..).unwrap_or_default(), value));
+        Some(entry.inspect_err(|error| *state = State::Failed(error.clone())))
     }
 
     fn merge(&self) -> Result<Merge<Source>> {
-        let pending = self.inside.pending.iter();
+        let pending = self.inside.pending.iter().map(|pending| match self.order {
+            Order::Keys => pending.clone(),
+            Order::Hashes(seed) => Arc::new(pending.hashed(seed)),
+        });
         let mut sources: Vec<Source> =
-            pending.map(|pending| Source::Pending(PendingCursor::new(pending.clone()))).collect();
+            pending.map(|pending| Source::Pending(PendingCursor::new(pending))).collect();
         if let Some(view) = &self.view {
             view.sources(&self.span, self.seq, &mut sources);
         }
@@ -177,7 +189,9 @@ impl Entries {
         let entry = match (moved, merge) {
             (Ok(false), _) | (Ok(true), None) => return None,
             (Ok(true), Some(merge)) => {
-                merge.pinned_value().map(|value| (Value::copied(merge.key()), value))
+                let value = merge.pinned_value();
+                let key = merge.key().get(self.order.extra()..).unwrap_or_default();
+                value.map(|value| (Value::copied(key), value))
             }
             (Err(error), _) => Err(error),
         };

@@ -29,6 +29,8 @@ pub enum Durability {
 pub enum Engine {
     /// Log-structured merge tree: for data written often (events, counters, queues).
     Lsm,
+    /// Hash table: for data looked up by whole keys (cards, profiles, sessions).
+    Hash,
 }
 
 impl Engine {
@@ -36,6 +38,7 @@ impl Engine {
     pub(crate) fn id(self) -> u8 {
         match self {
             Engine::Lsm => 1,
+            Engine::Hash => 3,
         }
     }
 
@@ -43,11 +46,16 @@ impl Engine {
     pub(crate) fn is_ordered(self) -> bool {
         match self {
             Engine::Lsm => true,
+            Engine::Hash => false,
         }
     }
 
     pub(crate) fn from_id(id: u8) -> Option<Self> {
-        (id == 1).then_some(Engine::Lsm)
+        match id {
+            1 => Some(Engine::Lsm),
+            3 => Some(Engine::Hash),
+            _ => None,
+        }
     }
 }
 
@@ -55,6 +63,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Engine::Lsm => f.write_str("lsm"),
+            Engine::Hash => f.write_str("hash"),
         }
     }
 }
@@ -275,7 +284,8 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
 
     /// Adds entries that come sorted by key, without the log: the fastest way to load much data.
     /// All of them become visible and durable together, when it returns; returns how many. Writes
-    /// to the same keys while it runs win over it.
+    /// to the same keys while it runs win over it. A hash table takes entries in any order; of
+    /// those with the same key the last one counts.
     ///
     /// # Errors
     /// `Misuse` if keys do not strictly ascend, `Limit`, `Full`, `Io`; nothing was added then.

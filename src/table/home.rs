@@ -31,6 +31,29 @@ use std::{
     },
 };
 
+/// The order of a table's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Of their keys.
+    Keys,
+    /// Of their keys' hashes under this seed: what cursors show as keys has
+    /// [`HASH_BYTES`] of hash in front.
+    Hashes(u64),
+}
+
+/// How many bytes of hash, the most significant first, go before a key.
+pub(crate) const HASH_BYTES: usize = 8;
+
+impl Order {
+    /// How many bytes cursors show before the key.
+    pub(crate) fn extra(self) -> usize {
+        match self {
+            Order::Keys => 0,
+            Order::Hashes(_) => HASH_BYTES,
+        }
+    }
+}
+
 /// One immutable version of a home.
 pub(crate) trait Settled: Any + Send + Sync {
     /// Looks `key` up; `found` is called with its value, borrowed from where it lies.
@@ -46,6 +69,11 @@ pub(crate) trait Settled: Any + Send + Sync {
 
     /// Appends cursors over everything that may hold keys of `span`, newest first.
     fn sources(&self, span: &Span, out: &mut Vec<Source>);
+
+    /// The order in which all cursors of the table go.
+    fn order(&self) -> Order {
+        Order::Keys
+    }
 
     /// Every file with its level, newest first: for verification and backups.
     fn files(&self) -> Vec<(u8, Arc<dyn HomeFile>)>;

@@ -24,6 +24,7 @@ mod source;
 mod state;
 mod stats;
 mod transaction;
+mod work;
 
 pub use batch::Batch;
 pub(crate) use batch::{Op, SHORT_MAX, put_op, read_ops, span_of};
@@ -37,7 +38,8 @@ pub use handle::{Core, Sealed as SealedTable};
 pub(crate) use handle::{Host, bounds, closures, ordered_closures};
 pub(crate) use history::{Begun, History};
 pub(crate) use home::{
-    Change, FILE_SUFFIXES, FileIds, Home, HomeFile, Input, Job, Settled, Shop, Staged,
+    Change, FILE_SUFFIXES, FileIds, HASH_BYTES, Home, HomeFile, Input, Job, Order, Settled, Shop,
+    Staged,
 };
 pub(crate) use pending::{Pending, PendingCursor};
 pub(crate) use reads::{ReadSet, Reads, TableReads, Walk};
@@ -48,3 +50,4 @@ pub(crate) use stats::HomeStats;
 pub use stats::{LevelStats, TableStats, WorkStats};
 pub(crate) use transaction::Checked;
 pub use transaction::{Savepoint, Transaction};
+pub(crate) use work::Work;

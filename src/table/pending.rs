@@ -9,6 +9,7 @@
 
 use crate::{
     Result, Value,
+    codec::seeded_hash,
     sorted::{Cursor, Kind, Lookup, RangeSet, Span},
 };
 use std::{
@@ -84,6 +85,14 @@ impl Pending {
     /// The ranges that are deleted; they come before [`Self::writes`].
     pub(crate) fn deleted(&self) -> &RangeSet {
         &self.deleted
+    }
+
+    /// The same for a table in the order of hashes: each key behind its hash. Such tables know no
+    /// range deletes.
+    pub(crate) fn hashed(&self, seed: u64) -> Self {
+        let hashed = |key: &Value| [&seeded_hash(key, seed).to_be_bytes(), &**key].concat();
+        let writes = self.writes.iter().map(|(key, write)| (hashed(key).into(), write.clone()));
+        Self { writes: writes.collect(), deleted: RangeSet::none() }
     }
 
     /// Keys with their values, or none for those removed.

@@ -1,11 +1,11 @@
 //! Reading the past: snapshots of the whole database, and tables as they were.
 
 use super::{
-    Entries, Hit, Inside, Pending, Reads, Side, TableId, TableState, View, bounds, span_between,
-    span_of_prefix,
+    Entries, Hit, Inside, Order, Pending, Reads, Side, TableId, TableState, View, bounds,
+    span_between, span_of_prefix,
 };
 use crate::{
-    Error, Result, Value,
+    Error, ErrorKind, Result, Value,
     sorted::{Lookup, Span},
 };
 use std::{
@@ -197,7 +197,7 @@ impl TableAt {
 
     /// All entries.
     pub fn iter(&self) -> Entries {
-        self.range_between(Bound::Unbounded, Bound::Unbounded)
+        self.all(everything())
     }
 
     /// Entries between two bounds.
@@ -221,7 +221,7 @@ impl TableAt {
     /// # Errors
     /// As [`Table::get`](super::Table::get).
     pub fn first(&self) -> Result<Option<(Value, Value)>> {
-        self.iter().next().transpose()
+        self.entries(everything()).next().transpose()
     }
 
     /// The entry with the greatest key.
@@ -229,7 +229,7 @@ impl TableAt {
     /// # Errors
     /// As [`Table::get`](super::Table::get).
     pub fn last(&self) -> Result<Option<(Value, Value)>> {
-        self.iter().next_back().transpose()
+        self.entries(everything()).next_back().transpose()
     }
 
     /// The entry next to `key` on the given side.
@@ -247,7 +247,19 @@ impl TableAt {
         .transpose()
     }
 
+    /// Entries of a stretch of keys, if they are in the order of keys.
     fn entries(&self, span: Span) -> Entries {
+        if let Ok(Some(view)) = &self.view
+            && view.settled.order() != Order::Keys
+        {
+            let message = "a hash table has no order of keys: iterate over all of it, or keep \
+                           what is to be read in order in an ordered table";
+            return Entries::failed(Error::new(ErrorKind::Misuse, message));
+        }
+        self.all(span)
+    }
+
+    fn all(&self, span: Span) -> Entries {
         let view = match &self.view {
             Ok(view) => view.clone(),
             Err(error) => return Entries::failed(error.clone()),
@@ -260,6 +272,10 @@ impl TableAt {
         let inside = Inside { pending: pending.clone(), walk };
         Entries::inside(view, self.seq, span, inside)
     }
+}
+
+fn everything() -> Span {
+    span_between(Bound::Unbounded, Bound::Unbounded)
 }
 
 impl fmt::Debug for TableAt {

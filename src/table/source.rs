@@ -3,7 +3,7 @@
 use super::PendingCursor;
 use crate::{
     Result, Value,
-    memtable::MemtableCursor,
+    memtable::{HashedCursor, MemtableCursor},
     sorted::{Cursor, Kind, LevelCursor, RangeSet, RunCursor},
 };
 
@@ -13,10 +13,14 @@ pub(crate) enum Source {
     Pending(PendingCursor),
     /// Recent writes.
     Memtable(MemtableCursor),
+    /// Recent writes, by hash.
+    Hashed(HashedCursor),
     /// One run.
     Run(RunCursor),
     /// Disjoint runs, one after the other.
     Level(LevelCursor),
+    /// What only its engine knows.
+    Other(Box<dyn Cursor>),
 }
 
 macro_rules! each {
@@ -24,8 +28,10 @@ macro_rules! each {
         match $self {
             Source::Pending($cursor) => $call,
             Source::Memtable($cursor) => $call,
+            Source::Hashed($cursor) => $call,
             Source::Run($cursor) => $call,
             Source::Level($cursor) => $call,
+            Source::Other($cursor) => $call,
         }
     };
 }

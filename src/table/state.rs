@@ -1,6 +1,6 @@
 //! The shared state of one table: what readers pin, and how it changes.
 
-use super::{Engine, History, Home, Settled, Source};
+use super::{Engine, History, Home, Order, Settled, Source};
 use crate::{
     Error, ErrorKind, Result, Value,
     codec::key_hash,
@@ -140,7 +140,10 @@ impl View {
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
         let memtables = std::iter::once(&self.active).chain(sealed);
         let filled = memtables.filter(|memtable| !memtable.is_empty());
-        out.extend(filled.map(|memtable| Source::Memtable(memtable.cursor(seq))));
+        out.extend(filled.map(|memtable| match self.settled.order() {
+            Order::Keys => Source::Memtable(memtable.cursor(seq)),
+            Order::Hashes(seed) => Source::Hashed(memtable.hashed(seq, seed)),
+        }));
         self.settled.sources(span, out);
     }
 }

@@ -11,11 +11,9 @@ use super::{
 use crate::{
     Result, Value,
     sorted::{Cursor, Kind, RangeSet},
+    table::HASH_BYTES,
 };
 use std::sync::Arc;
-
-/// How many bytes of a cursor's key are the hash.
-pub(crate) const HASH_BYTES: usize = 8;
 
 static NO_RANGES: RangeSet = RangeSet::none();
 

@@ -78,13 +78,6 @@ impl<'a> Line<'a> {
         let sum: u16 = steps.iter().enumerate().map(way).sum();
         self.base() + u64::from(sum)
     }
-
-    /// The unit of record `i + 1`, where record `i` lies at `unit` and has a tag.
-    #[inline(always)]
-    pub(super) fn next_unit(self, i: usize, unit: u64) -> u64 {
-        let steps = &self.0[STEPS_AT..STEPS_AT + TAGGED_MAX];
-        unit + steps.get(i).map_or(0, |step| u64::from(*step))
-    }
 }
 
 /// Entry `i` of a directory's page: a record's hash and unit.
@@ -269,9 +262,6 @@ mod tests {
                 let walked = below + equal == line.tagged() && line.untagged() > 0;
                 let tail = line.unit(line.tagged());
                 prop_assert!(units.contains(&unit_of(i)) || walked && tail <= unit_of(i));
-                for j in below..below + equal {
-                    prop_assert_eq!(line.next_unit(j, line.unit(j)), line.unit(j + 1));
-                }
             }
         }
     }

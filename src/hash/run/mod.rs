@@ -18,7 +18,6 @@ mod verify;
 mod writer;
 
 pub(crate) use cursor::HashRunCursor;
-#[allow(unused_imports)]
 pub(crate) use format::Slice;
 pub(crate) use lookup::Candidate;
 pub(crate) use meta::HashRunMeta;

@@ -191,11 +191,6 @@ impl<'a> HashRunWriter<'a> {
         Ok(())
     }
 
-    /// How long the file is by now, not counting what waits in memory.
-    pub(crate) fn bytes_written(&self) -> u64 {
-        self.output.len()
-    }
-
     /// Writes the rest and syncs the file. The caller syncs the folder.
     pub(crate) fn finish(mut self) -> Result<HashRunMeta> {
         self.write_piece()?;

@@ -1,26 +1,26 @@
 //! Counts of the work done for one table.
 
-use crate::table::WorkStats;
+use super::stats::WorkStats;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// [`WorkStats`] that many threads add to.
 #[derive(Debug, Default)]
-pub(super) struct Work {
-    pub(super) flushes: Count,
-    pub(super) merges: Count,
-    pub(super) moves: Count,
-    pub(super) drops: Count,
-    pub(super) bytes_absorbed: Count,
-    pub(super) bytes_read: Count,
-    pub(super) bytes_written: Count,
+pub(crate) struct Work {
+    pub(crate) flushes: Count,
+    pub(crate) merges: Count,
+    pub(crate) moves: Count,
+    pub(crate) drops: Count,
+    pub(crate) bytes_absorbed: Count,
+    pub(crate) bytes_read: Count,
+    pub(crate) bytes_written: Count,
 }
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    pub(super) fn add(&self, more: u64) {
+    pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
@@ -30,7 +30,7 @@ impl Count {
 }
 
 impl Work {
-    pub(super) fn stats(&self) -> WorkStats {
+    pub(crate) fn stats(&self) -> WorkStats {
         WorkStats {
             flushes: self.flushes.get(),
             merges: self.merges.get(),

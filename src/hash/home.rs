@@ -1,0 +1,169 @@
+//! The home itself: opening, taking in what memtables held, and publishing changes.
+
+use super::{
+    HashOptions,
+    change::Edited,
+    load::load,
+    merging::Merging,
+    output::{Output, bits_for, pour},
+    policy::pick,
+    run::HashRun,
+    runs::{Runs, Table},
+};
+use crate::{
+    Result,
+    memtable::Memtable,
+    sorted::{Cursor, Deletes, FileId, Merge},
+    table::{Change, Home, HomeFile, Input, Job, Settled, Shop, Staged, Work},
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// The home of a hash table.
+pub(crate) struct HashHome {
+    current: ArcSwap<Runs>,
+    /// Merges that were begun, each of newer runs than the one before: the last goes on first.
+    merges: Mutex<Vec<Arc<Merging>>>,
+    /// Whether the change that is being published is a step of the last of them.
+    step_staged: AtomicBool,
+    /// The size of the largest run of new entries since the table was opened.
+    flushed: AtomicU64,
+}
+
+impl HashHome {
+    /// A home of these files, each with the age that its meta says.
+    pub(crate) fn open(options: HashOptions, files: Vec<Arc<HashRun>>) -> Result<Self> {
+        let seed = options.seed_or_zero();
+        let table = Arc::new(Table { options, seed, work: Work::default() });
+        let mut runs = Runs::new(table);
+        let mut files = files;
+        files.sort_by_key(|run| run.meta().age);
+        for of_one_age in files.chunk_by(|a, b| a.meta().age == b.meta().age) {
+            let age = of_one_age.first().map_or(0, |run| run.meta().age);
+            runs = runs.edited(&[], age, of_one_age)?;
+        }
+        Ok(Self {
+            current: ArcSwap::from_pointee(runs),
+            merges: Mutex::default(),
+            step_staged: AtomicBool::new(false),
+            flushed: AtomicU64::new(0),
+        })
+    }
+
+    /// About the size of a run of new entries.
+    fn flushed(&self, runs: &Runs) -> u64 {
+        let smallest = runs.layers().iter().map(|layer| layer.bytes()).min().unwrap_or(0);
+        self.flushed.load(Ordering::Relaxed).max(smallest)
+    }
+
+    /// New entries, as a change.
+    fn settled(&self, runs: &Runs, added: Vec<Arc<HashRun>>, raw_bytes: u64) -> Change {
+        runs.table().work.bytes_absorbed.add(raw_bytes);
+        let bytes = added.iter().map(|run| run.meta().bytes).sum();
+        self.flushed.fetch_max(bytes, Ordering::Relaxed);
+        let entries = added.iter().map(|run| run.meta().entries).sum();
+        Edited { added, entries, ..Edited::default() }.into()
+    }
+}
+
+impl Home for HashHome {
+    fn current(&self) -> Arc<dyn Settled> {
+        self.current.load_full()
+    }
+
+    fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change> {
+        let runs = self.current.load_full();
+        let table = runs.table();
+        let memtables = input.memtables();
+        let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum();
+        let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum();
+        let hashed = |memtable: &Arc<Memtable>| memtable.hashed(u64::MAX, table.seed);
+        // Where there is nothing older, deletes have nothing to delete.
+        let deletes = if runs.layers().is_empty() { Deletes::Hide } else { Deletes::Keep };
+        let mut input = Merge::new(memtables.iter().map(hashed).collect(), deletes);
+        input.seek_first()?;
+        let bits = bits_for(table, bytes, entries);
+        let mut output = Output::new(shop, table, runs.newest_age() + 1, bits);
+        let read = pour(&mut input, u64::MAX, &mut output, false)?;
+        let added = output.finish()?;
+        table.work.flushes.add(1);
+        Ok(self.settled(&runs, added, read))
+    }
+
+    fn ingest(
+        &self,
+        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
+        shop: &Shop,
+    ) -> Result<Change> {
+        let runs = self.current.load_full();
+        let (added, read) = load(entries, shop, runs.table(), runs.newest_age() + 1)?;
+        Ok(self.settled(&runs, added, read))
+    }
+
+    fn next_job(&self, idle: bool) -> Option<Box<dyn Job>> {
+        let mut merges = self.merges.lock();
+        let runs = self.current.load_full();
+        let taken = merges.last().map_or(0, |merging| merging.newest_age());
+        let free = runs.layers().iter().take_while(|layer| layer.age() > taken);
+        let free: Vec<_> = free.cloned().collect();
+        let sizes: Vec<u64> = free.iter().map(|layer| layer.bytes()).collect();
+        let runs_max = runs.table().options.runs_max();
+        // What comes while a long merge goes on is kept to few runs too.
+        let runs_max = if merges.is_empty() { runs_max } else { runs_max / 2 };
+        let idle = idle && merges.is_empty();
+        if let Some(count) = pick(&sizes, runs_max, self.flushed(&runs), idle) {
+            let inputs = free.into_iter().take(count).collect();
+            let is_oldest = merges.is_empty() && count == sizes.len();
+            merges.extend(Merging::new(runs.table(), inputs, is_oldest));
+        }
+        Some(Box::new(merges.last()?.next(&runs)?))
+    }
+
+    fn stage(&self, change: Change) -> Staged {
+        let current = self.current.load_full();
+        let edited = Edited::of(change);
+        let age = edited.age.unwrap_or(current.newest_age() + 1);
+        let find = |file: &FileId| Some(Arc::new(current.find(*file)?) as Arc<dyn HomeFile>);
+        let retired = edited.removed.iter().filter_map(find).collect();
+        let (removed, added) = (edited.removed, edited.added);
+        // What does not fit was checked when it was written: slices of one run do not overlap.
+        let next = current.edited(&removed, age, &added);
+        debug_assert!(next.is_ok());
+        let next = next.map_or(current.clone(), Arc::new);
+        let added = added.iter().filter_map(|run| find_in(&next, run));
+        let added = added.map(|file| (0, file)).collect();
+        self.step_staged.store(edited.is_step, Ordering::Release);
+        Staged { added, removed, root: None, next, retired }
+    }
+
+    fn adopt(&self, staged: &Staged) {
+        let next: Arc<dyn Any + Send + Sync> = staged.next.clone();
+        if let Ok(runs) = next.downcast::<Runs>() {
+            self.current.store(runs);
+        }
+        let mut merges = self.merges.lock();
+        if self.step_staged.swap(false, Ordering::AcqRel)
+            && merges.last().is_some_and(|merging| merging.published())
+        {
+            merges.pop();
+        }
+    }
+
+    fn pressure(&self) -> f64 {
+        let runs = self.current.load();
+        runs.table().options.pressure(runs.layers().len())
+    }
+}
+
+/// The run as a file of this version.
+fn find_in(runs: &Runs, run: &Arc<HashRun>) -> Option<Arc<dyn HomeFile>> {
+    Some(Arc::new(runs.find(run.meta().file)?) as Arc<dyn HomeFile>)
+}
