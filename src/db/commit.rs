@@ -68,12 +68,13 @@ impl Shared {
     }
 
     /// Commits all of a batch, or nothing; nothing too if it is a transaction's and does not hold.
+    /// Returns the number of its last operation.
     pub(super) fn write_batch(
         &self,
         batch: &Batch,
         checked: Option<&Checked<'_>>,
         durability: Option<Durability>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let writing = self.writing()?;
         let needs = needs(batch);
         let bytes = needs.iter().map(|need| need.bytes).sum();
@@ -103,7 +104,7 @@ impl Shared {
         }
         self.publish_writes(commit, seq, bytes);
         drop(arrivals);
-        self.make_durable(writing, end, durability)
+        self.make_durable(writing, end, durability).map(|()| seq)
     }
 
     /// Shows what was inserted to readers and lets the next writer in.

@@ -368,7 +368,7 @@ impl Host for Handle {
     }
 
     fn write_batch(&self, batch: &Batch, durability: Option<Durability>) -> Result<()> {
-        self.shared.write_batch(batch, None, durability)
+        self.shared.write_batch(batch, None, durability).map(drop)
     }
 
     fn begin(&self) -> (Snapshot, Begun) {
@@ -380,7 +380,7 @@ impl Host for Handle {
         batch: &Batch,
         checked: &Checked<'_>,
         durability: Option<Durability>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         self.shared.write_batch(batch, Some(checked), durability)
     }
 

@@ -247,7 +247,7 @@ impl Db {
             let mut transaction = self.transaction();
             let result = body(&mut transaction)?;
             match transaction.finish(options.durability) {
-                Ok(()) => return Ok(result),
+                Ok(_) => return Ok(result),
                 Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
                 Err(error) if retry >= options.retries => return Err(error),
                 Err(_) => pause(retry),

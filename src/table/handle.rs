@@ -84,7 +84,7 @@ pub(crate) trait Host: Send + Sync {
         batch: &Batch,
         checked: &Checked<'_>,
         durability: Option<Durability>,
-    ) -> Result<()>;
+    ) -> Result<u64>;
     fn ingest(
         &self,
         table: &Arc<TableState>,

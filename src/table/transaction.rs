@@ -350,7 +350,7 @@ impl Transaction {
     /// so long that nobody can tell; `NotFound` if a table it read or wrote was dropped; else as
     /// [`Batch::commit`].
     pub fn commit(self, durability: Durability) -> Result<()> {
-        self.finish(Some(durability))
+        self.finish(Some(durability)).map(drop)
     }
 
     /// Commits with the database's default durability.
@@ -358,12 +358,25 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::commit`].
     pub fn commit_default(self) -> Result<()> {
+        self.finish(None).map(drop)
+    }
+
+    /// Commits, and says after which operation this was: for tests that look at the order of
+    /// commits.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn commit_numbered(self) -> Result<u64> {
         self.finish(None)
     }
 
-    pub(crate) fn finish(self, durability: Option<Durability>) -> Result<()> {
+    /// Commits, and says what the number of its last operation is, or that of its snapshot if it
+    /// has none.
+    pub(crate) fn finish(self, durability: Option<Durability>) -> Result<u64> {
         if self.writes.iter().all(|(_, pending)| pending.is_empty()) {
-            return Ok(());
+            return Ok(self.begun.seq());
         }
         let batch = self.to_batch()?;
         let reads = self.reads.finish();

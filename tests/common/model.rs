@@ -27,6 +27,7 @@ pub(crate) enum Change {
     Drop(Name),
     Rename(Name, Name),
     Batch(Vec<Write>),
+    Transaction(Vec<Write>),
     Ingest(Name, Vec<(Vec<u8>, Vec<u8>)>),
 }
 
@@ -63,7 +64,9 @@ impl Change {
                     state.insert((*to).to_owned(), entries);
                 }
             }
-            Change::Batch(writes) => writes.iter().for_each(|write| write.apply(state)),
+            Change::Batch(writes) | Change::Transaction(writes) => {
+                writes.iter().for_each(|write| write.apply(state));
+            }
             Change::Ingest(table, added) => {
                 if let Some(entries) = state.get_mut(*table).map(Arc::make_mut) {
                     entries.extend(added.iter().cloned());

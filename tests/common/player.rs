@@ -4,10 +4,10 @@ use super::{
     look,
     model::{Change, Model, Name, State, Write},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Builder, Db, Durability, Error, ErrorKind, ReadPath, Result, Snapshot, Table, lsm::Lsm,
-    lsm::LsmOptions, vfs::sim::SimDisk,
+    Batch, Builder, Db, Durability, Error, ErrorKind, ReadPath, Result, Snapshot, Table,
+    Transaction, lsm::Lsm, lsm::LsmOptions, vfs::sim::SimDisk,
 };
 
 /// One call of a program that uses a database.
@@ -127,7 +127,7 @@ impl Player {
     fn change(&mut self, change: &Change, durability: Durability) -> Result<()> {
         self.model.issue(change);
         let result = self.execute(change, durability);
-        let committed = matches!(change, Change::Batch(_));
+        let committed = matches!(change, Change::Batch(_) | Change::Transaction(_));
         match &result {
             Ok(()) if committed && durability == Durability::Process => self.model.acknowledge(),
             Ok(()) => self.model.make_durable(),
@@ -158,6 +158,7 @@ impl Player {
                 Ok(())
             }
             Change::Batch(writes) => self.commit(&db, writes, durability),
+            Change::Transaction(writes) => self.transact(&db, writes, durability),
             Change::Ingest(name, entries) => {
                 let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
                     Ok((key.clone().into(), value.clone().into()))
@@ -188,6 +189,33 @@ impl Player {
             };
         }
         batch.commit(durability)
+    }
+
+    /// Looks at what it writes, and does it once in vain.
+    fn transact(&mut self, db: &Db, writes: &[Write], durability: Durability) -> Result<()> {
+        let mut tx = db.transaction();
+        let start = tx.savepoint();
+        writes.iter().rev().try_for_each(|write| self.write_in(&mut tx, write))?;
+        tx.rollback_to(&start)?;
+        writes.iter().try_for_each(|write| self.write_in(&mut tx, write))?;
+        tx.commit(durability)
+    }
+
+    fn write_in(&mut self, tx: &mut Transaction, write: &Write) -> Result<()> {
+        let table = self.table(write.table())?;
+        match write {
+            Write::Put(_, key, value) => {
+                tx.get(&table, key)?;
+                tx.insert(&table, key, value)
+            }
+            Write::Delete(_, key) => tx.remove(&table, key),
+            Write::DeleteRange(_, from, to) => {
+                let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                let range = (Bound::Included(&from[..]), to);
+                tx.range(&table, range).try_for_each(|entry| entry.map(drop))?;
+                tx.delete_range(&table, range)
+            }
+        }
     }
 
     /// A handle of the table; one that could not be opened is tried again.

@@ -35,6 +35,8 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
     add("compaction, cached", CACHED, compaction());
     add("batches over tables", PLAIN, batches());
     add("batches over tables, mapped", MAPPED, batches());
+    add("transactions over tables", PLAIN, transactions());
+    add("transactions over tables, mapped", MAPPED, transactions());
     add("dropped tables", PLAIN, drops());
     add("renamed tables", LOOSE, renames());
     add("ingests", PLAIN, ingests());
@@ -78,6 +80,10 @@ pub(crate) fn delete(table: Name, number: usize) -> Write {
 
 pub(crate) fn commit(writes: Vec<Write>, durability: Durability) -> Step {
     Step::Change(Change::Batch(writes), durability)
+}
+
+fn transact(writes: Vec<Write>, durability: Durability) -> Step {
+    Step::Change(Change::Transaction(writes), durability)
 }
 
 /// One put; each fourth is durable.
@@ -142,6 +148,24 @@ fn batches() -> Vec<Step> {
         steps.push(commit(writes, if round % 3 == 2 { PowerLoss } else { Process }));
         if round % 5 == 4 {
             steps.push(Step::Flush("b"));
+        }
+    }
+    steps
+}
+
+/// Transactions that read, write, take back, and delete ranges, of tables that fill and flush.
+fn transactions() -> Vec<Step> {
+    let mut steps = vec![create("a"), create("b")];
+    for round in 0..10 {
+        let text = format!("r{round}");
+        let cut = Write::DeleteRange("a", key(round * 2), Some(key(round * 2 + 5)));
+        let mut writes = vec![put("a", round, &text, 90), put("b", round, &text, 20), cut];
+        writes.extend((0..round % 4).map(|n| put("a", round * 2 + n, &text, 200)));
+        writes.push(delete("b", round / 2));
+        steps.push(transact(writes, if round % 3 == 1 { PowerLoss } else { Process }));
+        steps.push(commit(vec![put("b", 30 + round, "alone", 60)], Process));
+        if round % 4 == 3 {
+            steps.push(Step::Flush(if round == 3 { "a" } else { "b" }));
         }
     }
     steps
@@ -321,7 +345,9 @@ fn random_step(chance: &mut Chance, here: &[Name], number: usize) -> Step {
         _ => {
             let writes = 1 + chance.below(3) * chance.below(3);
             let writes = (0..writes).map(|_| random_write(chance, here, number)).collect();
-            commit(writes, if chance.below(4) == 0 { PowerLoss } else { Process })
+            let durability = if chance.below(4) == 0 { PowerLoss } else { Process };
+            let transacts = chance.below(3) == 0;
+            if transacts { transact(writes, durability) } else { commit(writes, durability) }
         }
     }
 }

@@ -1,0 +1,336 @@
+//! Threads that make random transactions and write down what they saw.
+
+use crate::checker::{Key, Number, Transaction};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+use tonearm::{Db, Entries, ErrorKind, Lsm, LsmOptions, Side};
+
+const TABLES: u8 = 3;
+
+/// What a run is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) threads: u64,
+    pub(crate) transactions: u64,
+    /// Keys in each table.
+    pub(crate) keys: u16,
+    /// Bytes of a value, more or less.
+    pub(crate) padding: usize,
+    /// Some transactions sleep.
+    pub(crate) slow: bool,
+    /// While some transactions are open so much is written to another table that what they have to
+    /// be checked against is found in memtables only.
+    pub(crate) flood: bool,
+    pub(crate) memory: usize,
+    pub(crate) workers: usize,
+    pub(crate) checked: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            threads: 4,
+            transactions: 200,
+            keys: 12,
+            padding: 20,
+            slow: false,
+            flood: false,
+            memory: 4 << 20,
+            workers: 2,
+            checked: true,
+        }
+    }
+}
+
+/// A database and the threads' instructions.
+pub(crate) struct Run {
+    pub(crate) db: Db,
+    pub(crate) tables: Vec<Lsm>,
+    flooded: Lsm,
+    setup: Setup,
+    seed: u64,
+    numbers: AtomicU64,
+    refused: AtomicUsize,
+    history: Mutex<Vec<Transaction>>,
+}
+
+fn key_bytes(number: u16) -> [u8; 2] {
+    number.to_be_bytes()
+}
+
+pub(crate) fn key_number(key: &[u8]) -> u16 {
+    u16::from_be_bytes(key.try_into().unwrap())
+}
+
+/// The transaction that wrote a value.
+pub(crate) fn version(value: &[u8]) -> Number {
+    u64::from_le_bytes(value[..8].try_into().unwrap())
+}
+
+impl Run {
+    pub(crate) fn new(setup: &Setup, seed: u64) -> Self {
+        let builder = Db::builder().threads(setup.workers).memory(setup.memory);
+        let builder = builder.memtable_bytes(16 << 10);
+        let builder = if setup.checked { builder } else { builder.unchecked_transactions() };
+        let db = builder.open_in_memory().unwrap();
+        let options = LsmOptions::new().block_bytes(512).file_bytes(16 << 10).base_bytes(32 << 10);
+        let open = |number| db.lsm_with(&format!("table {number}"), &options).unwrap();
+        Self {
+            tables: (0..TABLES).map(open).collect(),
+            flooded: open(TABLES),
+            db,
+            setup: *setup,
+            seed,
+            numbers: AtomicU64::new(1),
+            refused: AtomicUsize::new(0),
+            history: Mutex::default(),
+        }
+    }
+
+    /// Runs all threads to their end: what was committed, and how many transactions were not.
+    pub(crate) fn all(&self) -> (Vec<Transaction>, usize) {
+        thread::scope(|scope| {
+            for number in 0..self.setup.threads {
+                scope.spawn(move || self.one_thread(self.seed * 1000 + number));
+            }
+        });
+        (std::mem::take(&mut *self.history.lock().unwrap()), self.refused.load(Relaxed))
+    }
+
+    /// More than a mebibyte of keys.
+    fn flood(&self) {
+        let mut batch = self.db.batch();
+        for number in 0..72_u64 {
+            batch.insert(&self.flooded, [&number.to_be_bytes()[..], &[7; 16_000]].concat(), b"");
+        }
+        batch.commit_default().unwrap();
+    }
+
+    fn one_thread(&self, seed: u64) {
+        let mut chance = Chance(seed);
+        for _ in 0..self.setup.transactions {
+            let number = self.numbers.fetch_add(1, Relaxed);
+            let mut one = One::begin(self, number, &mut chance);
+            for _ in 0..1 + one.chance.below(6) {
+                one.step();
+            }
+            let (tx, mut done) = one.end();
+            if chance.below(10) == 0 {
+                continue;
+            }
+            match tx.commit_numbered() {
+                Ok(commit) => {
+                    done.commit = commit;
+                    self.history.lock().unwrap().push(done);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                    self.refused.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// One transaction that is being made.
+struct One<'a> {
+    run: &'a Run,
+    tx: tonearm::Transaction,
+    done: Transaction,
+    chance: &'a mut Chance,
+    /// To go back to, with the writes until then.
+    savepoint: Option<(tonearm::Savepoint, BTreeMap<Key, bool>)>,
+}
+
+impl<'a> One<'a> {
+    fn begin(run: &'a Run, number: Number, chance: &'a mut Chance) -> Self {
+        let tx = run.db.transaction();
+        let done = Transaction { number, snapshot: tx.sequence(), ..Transaction::default() };
+        Self { run, tx, done, chance, savepoint: None }
+    }
+
+    fn end(self) -> (tonearm::Transaction, Transaction) {
+        (self.tx, self.done)
+    }
+
+    fn key(&mut self) -> Key {
+        let key = self.chance.below(u64::from(self.run.setup.keys)) as u16;
+        (self.chance.below(u64::from(TABLES)) as u8, key)
+    }
+
+    fn table(&self, (table, _): Key) -> &'a Lsm {
+        &self.run.tables[usize::from(table)]
+    }
+
+    fn step(&mut self) {
+        match self.chance.below(16) {
+            0..4 => self.get(),
+            4 => self.get_many(),
+            5 | 6 => self.range(),
+            7 => self.neighbour(),
+            8..11 => self.put(),
+            11 => self.count_on(),
+            12 => self.remove(),
+            13 => self.delete_range(),
+            14 => self.save_or_go_back(),
+            _ => self.wait(),
+        }
+    }
+
+    /// Notes what was found of a key, if it was not written by itself.
+    fn note(&mut self, key: Key, found: Option<Number>) {
+        match self.done.writes.get(&key) {
+            None => self.done.reads.push((key, found)),
+            Some(true) => assert_eq!(found, Some(self.done.number), "its own write of {key:?}"),
+            Some(false) => assert_eq!(found, None, "its own removal of {key:?}"),
+        }
+    }
+
+    fn get(&mut self) {
+        let key = self.key();
+        let table = self.table(key);
+        let found = self.tx.get_with(table, key_bytes(key.1), version).unwrap();
+        self.note(key, found);
+    }
+
+    fn get_many(&mut self) {
+        let (first, second) = (self.key(), self.key());
+        let second = (first.0, second.1);
+        let table = self.table(first);
+        let keys = [key_bytes(first.1), key_bytes(second.1)];
+        let found = self.tx.get_many(table, &[&keys[0], &keys[1]]).unwrap();
+        for (key, found) in [first, second].into_iter().zip(found) {
+            self.note(key, found.map(|value| version(&value)));
+        }
+    }
+
+    /// Walks over a part of a range, from one end.
+    fn range(&mut self) {
+        let (from, len) = (self.key(), self.chance.below(8) as u16);
+        let to = (from.1 + len).min(self.run.setup.keys);
+        let entries = self.tx.range(self.table(from), key_bytes(from.1)..key_bytes(to));
+        let (most, back) = (self.chance.below(6) as usize, self.chance.below(2) == 0);
+        self.walk(entries, most, back, (from.0, from.1, to));
+    }
+
+    /// Takes up to `most` steps, and notes all keys up to where that led.
+    fn walk(
+        &mut self,
+        mut entries: Entries,
+        most: usize,
+        back: bool,
+        (table, from, to): (u8, u16, u16),
+    ) {
+        let (mut low, mut high) = if back { (to, to) } else { (from, from) };
+        let mut found = BTreeMap::new();
+        for _ in 0..most {
+            let next = if back { entries.next_back() } else { entries.next() };
+            let Some((key, value)) = next.transpose().unwrap() else {
+                (low, high) = (from, to);
+                break;
+            };
+            let key = key_number(&key);
+            found.insert(key, version(&value));
+            if back { low = key } else { high = key + 1 }
+        }
+        for key in low..high {
+            self.note((table, key), found.get(&key).copied());
+        }
+    }
+
+    fn neighbour(&mut self) {
+        let key = self.key();
+        let (table, at, keys) = (self.table(key), key_bytes(key.1), self.run.setup.keys);
+        let (found, from, to, upwards) = match self.chance.below(4) {
+            0 => (self.tx.first(table), 0, keys, true),
+            1 => (self.tx.last(table), 0, keys, false),
+            2 => (self.tx.nearest(table, at, Side::AtOrAfter), key.1, keys, true),
+            _ => (self.tx.nearest(table, at, Side::Before), 0, key.1, false),
+        };
+        let found = found.unwrap().map(|(key, value)| (key_number(&key), version(&value)));
+        let range = match found {
+            None => from..to,
+            Some((near, _)) if upwards => from..near + 1,
+            Some((near, _)) => near..to,
+        };
+        for at in range {
+            let version = found.filter(|(near, _)| *near == at).map(|(_, version)| version);
+            self.note((key.0, at), version);
+        }
+    }
+
+    fn put(&mut self) {
+        let key = self.key();
+        self.write(key);
+    }
+
+    fn write(&mut self, key: Key) {
+        let padding = self.chance.below(1 + 2 * self.run.setup.padding as u64) as usize;
+        let value = [&self.done.number.to_le_bytes()[..], &vec![7; padding]].concat();
+        self.tx.insert(self.table(key), key_bytes(key.1), value).unwrap();
+        self.done.writes.insert(key, true);
+    }
+
+    /// Reads a key and writes it.
+    fn count_on(&mut self) {
+        let key = self.key();
+        let found = self.tx.get_with(self.table(key), key_bytes(key.1), version).unwrap();
+        self.note(key, found);
+        self.write(key);
+    }
+
+    fn remove(&mut self) {
+        let key = self.key();
+        self.tx.remove(self.table(key), key_bytes(key.1)).unwrap();
+        self.done.writes.insert(key, false);
+    }
+
+    fn delete_range(&mut self) {
+        let from = self.key();
+        let to = (from.1 + self.chance.below(4) as u16).min(self.run.setup.keys);
+        self.tx.delete_range(self.table(from), key_bytes(from.1)..key_bytes(to)).unwrap();
+        for key in from.1..to {
+            self.done.writes.insert((from.0, key), false);
+        }
+    }
+
+    fn save_or_go_back(&mut self) {
+        match self.savepoint.take() {
+            None => self.savepoint = Some((self.tx.savepoint(), self.done.writes.clone())),
+            Some((savepoint, writes)) => {
+                self.tx.rollback_to(&savepoint).unwrap();
+                self.done.writes = writes;
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        if self.run.setup.slow && self.chance.below(4) == 0 {
+            thread::sleep(Duration::from_millis(self.chance.below(20)));
+        } else if self.run.setup.flood && self.chance.below(4) == 0 {
+            self.run.flood();
+        } else {
+            thread::yield_now();
+        }
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
