@@ -279,6 +279,19 @@ impl Transaction {
         range: impl RangeBounds<K>,
     ) -> Result<()> {
         let (start, end) = bounds(&range);
+        self.delete_between(table, start, end)
+    }
+
+    /// Removes all keys of `table` between two bounds.
+    ///
+    /// # Errors
+    /// As [`Transaction::insert`].
+    pub fn delete_between<T: OrderedTable + ?Sized>(
+        &mut self,
+        table: &T,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+    ) -> Result<()> {
         self.delete_span(table, span_between(start, end))
     }
 

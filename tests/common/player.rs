@@ -211,9 +211,9 @@ impl Player {
             Write::Delete(_, key) => tx.remove(&table, key),
             Write::DeleteRange(_, from, to) => {
                 let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                let range = (Bound::Included(&from[..]), to);
-                tx.range(&table, range).try_for_each(|entry| entry.map(drop))?;
-                tx.delete_range(&table, range)
+                let from = Bound::Included(&from[..]);
+                tx.range_between(&table, from, to).try_for_each(|entry| entry.map(drop))?;
+                tx.delete_between(&table, from, to)
             }
         }
     }
