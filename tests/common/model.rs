@@ -55,6 +55,13 @@ impl Write {
 }
 
 impl Change {
+    /// Whether it is a transaction that has nothing to commit.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let is_nothing =
+            |write: &Write| matches!(write, Write::DeleteRange(_, from, Some(to)) if to <= from);
+        matches!(self, Change::Transaction(writes) if writes.iter().all(is_nothing))
+    }
+
     pub(crate) fn apply(&self, state: &mut State) {
         match self {
             Change::Create(table) => drop(state.entry((*table).to_owned()).or_default()),

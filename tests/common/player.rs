@@ -129,7 +129,10 @@ impl Player {
         let result = self.execute(change, durability);
         let committed = matches!(change, Change::Batch(_) | Change::Transaction(_));
         match &result {
-            Ok(()) if committed && durability == Durability::Process => self.model.acknowledge(),
+            // What writes nothing syncs nothing.
+            Ok(()) if committed && (durability == Durability::Process || change.is_nothing()) => {
+                self.model.acknowledge();
+            }
             Ok(()) => self.model.make_durable(),
             Err(e) if committed && is_refusal(e) => self.model.refuse(),
             Err(_) => self.model.doubt(),
