@@ -12,6 +12,8 @@ mod oracle;
 mod setups;
 #[path = "../../tests/model/steps.rs"]
 mod steps;
+#[path = "../../tests/model/transactions.rs"]
+mod transactions;
 #[path = "../../tests/model/world.rs"]
 mod world;
 

@@ -15,6 +15,7 @@ mod content;
 mod oracle;
 mod setups;
 mod steps;
+mod transactions;
 mod world;
 
 use choices::Choices;

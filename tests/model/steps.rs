@@ -3,6 +3,7 @@
 use crate::{
     oracle::{self, Oracle, Reads, all_same, all_same_back, between, borrowed, prefixed, same},
     setups::On,
+    transactions,
     world::{Past, Place, Slot, Walk, World},
 };
 use bytes::Bytes;
@@ -20,6 +21,7 @@ pub(crate) const STEPS: &[(usize, &str, Step)] = &[
     (24, "insert", insert),
     (8, "remove", remove),
     (10, "batch", batch),
+    (8, "transaction", transactions::transaction),
     (3, "delete range", delete_range),
     (1, "delete prefix", delete_prefix),
     (2, "ingest", ingest),
@@ -230,7 +232,7 @@ fn some_table(world: &mut World<'_>) -> (Lsm, Oracle) {
 }
 
 /// One read of some kind.
-fn look(world: &mut World<'_>, table: &impl Reads, oracle: &Oracle, what: &str) {
+pub(crate) fn look(world: &mut World<'_>, table: &impl Reads, oracle: &Oracle, what: &str) {
     let key = world.key();
     let value = oracle.get(&*key).map(|value| &**value);
     let fits = |entry: Option<(tonearm::Value, tonearm::Value)>, expected, what: &str| {
