@@ -11,6 +11,7 @@ pub(crate) fn check(folder: &dyn Folder) {
     handles_outlive_names(folder);
     mappings(folder);
     locks(folder);
+    readers(folder);
     assert_eq!(folder.list().unwrap(), Vec::<String>::new());
 }
 
@@ -113,4 +114,14 @@ fn locks(folder: &dyn Folder) {
     assert!(folder.lock().unwrap().is_none());
     drop(lock);
     assert!(folder.lock().unwrap().is_some());
+}
+
+fn readers(folder: &dyn Folder) {
+    assert!(!folder.is_shared().unwrap());
+    let (first, second) = (folder.share().unwrap(), folder.share().unwrap());
+    assert!(first.is_some() && second.is_some() && folder.is_shared().unwrap());
+    drop(first);
+    assert!(folder.is_shared().unwrap());
+    drop(second);
+    assert!(!folder.is_shared().unwrap());
 }

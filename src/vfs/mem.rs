@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use std::{
 pub struct MemFolder {
     files: Arc<Mutex<BTreeMap<String, Arc<MemFile>>>>,
     locked: Arc<AtomicBool>,
+    readers: Arc<()>,
 }
 
 impl Folder for MemFolder {
@@ -64,7 +65,23 @@ impl Folder for MemFolder {
         }
         Ok(Some(Box::new(MemLock(Arc::clone(&self.locked)))))
     }
+
+    fn share(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        Ok(Some(Box::new(MemShare { _counted: Arc::downgrade(&self.readers) })))
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(Arc::weak_count(&self.readers) > 0)
+    }
 }
+
+/// A reader, counted as long as it is there.
+#[derive(Debug)]
+struct MemShare {
+    _counted: Weak<()>,
+}
+
+impl Lock for MemShare {}
 
 #[derive(Debug)]
 struct MemLock(Arc<AtomicBool>);

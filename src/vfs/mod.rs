@@ -23,6 +23,7 @@ pub mod os;
 pub mod sim;
 
 pub(crate) use exact::{read_exact_at, read_whole, write_all_at};
+pub use os::LiveMap;
 
 /// What to open a file for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,17 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// Takes the folder's one writer's lock, kept until the returned guard is dropped; `None` if
     /// somebody else has it.
     fn lock(&self) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Announces a reader that looks at files which the writer rewrites, until the returned guard
+    /// is dropped: any number of readers share it. `None` where readers cannot announce themselves,
+    /// because the folder is not shared between processes or cannot be written to.
+    fn share(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        Ok(None)
+    }
+    /// Whether any reader that announced itself by [`Folder::share`] is still there. The writer
+    /// asks before it reuses what such a reader may be looking at.
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Where the folder is, if it is a directory of the operating system.
     fn path(&self) -> Option<&Path> {
         None
@@ -93,6 +105,12 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Maps the whole file, which must not shrink while mapped; `None` where mapping is not
     /// possible or would not be coherent.
     fn map(&self) -> io::Result<Option<Map>> {
+        Ok(None)
+    }
+    /// Maps the file with room to grow to `room` bytes; the file goes on being written, but never
+    /// where the map's bytes are borrowed. `None` where that is not possible or would not be
+    /// coherent.
+    fn map_live(&self, _room: u64) -> io::Result<Option<LiveMap>> {
         Ok(None)
     }
     /// Maps the first `len` bytes for writing by the one caller; the range must be allocated.
@@ -181,10 +199,12 @@ pub fn is_valid_name(name: &str) -> bool {
 
 /// The name of the file that real folders lock; no caller may use it.
 pub(crate) const LOCK_NAME: &str = "lock";
+/// The name of the file that readers of a real folder lock together; no caller may use it.
+pub(crate) const READERS_NAME: &str = "readers";
 
 /// Refuses names that no file of ours has.
 pub(crate) fn check_name(name: &str) -> io::Result<()> {
-    if is_valid_name(name) && name != LOCK_NAME {
+    if is_valid_name(name) && name != LOCK_NAME && name != READERS_NAME {
         Ok(())
     } else {
         Err(io::ErrorKind::InvalidInput.into())

@@ -16,12 +16,18 @@
 //! with every mapped store.
 #![allow(unsafe_code)]
 
-use super::{Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, SyncKind, check_name};
+use super::{
+    Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, READERS_NAME, SyncKind, check_name,
+};
 use std::{
+    fmt,
     fs::{self, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// One directory of the operating system.
@@ -64,6 +70,12 @@ impl OsFolder {
     fn place(&self, name: &str) -> io::Result<PathBuf> {
         check_name(name)?;
         Ok(self.path.join(name))
+    }
+
+    /// The file that readers lock together, made if need be.
+    fn readers(&self) -> io::Result<fs::File> {
+        let mut options = options();
+        options.write(true).create(true).truncate(false).open(self.path.join(READERS_NAME))
     }
 }
 
@@ -147,6 +159,29 @@ impl Folder for OsFolder {
         }
     }
 
+    fn share(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = match options().open(self.path.join(READERS_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.readers() {
+                Ok(file) => file,
+                // Nobody can write here, so nobody rewrites what is read.
+                Err(error) if is_read_only(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+            opened => opened?,
+        };
+        file.lock_shared()?;
+        Ok(Some(Box::new(OsLock(file))))
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        match self.readers()?.try_lock() {
+            // Closing the file gives the lock back at once.
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
     }
@@ -159,6 +194,12 @@ impl Folder for OsFolder {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a file cannot be made here by anybody like us.
+fn is_read_only(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Whether a hard link failed because of where the two folders are, so that a copy may succeed.
@@ -252,6 +293,10 @@ impl File for OsFile {
         Ok(Some(Map::os(map)))
     }
 
+    fn map_live(&self, room: u64) -> io::Result<Option<LiveMap>> {
+        LiveMap::new(&self.0, room)
+    }
+
     fn map_mut(&self, len: u64) -> io::Result<Option<Box<dyn MapMut>>> {
         let Ok(bytes) = usize::try_from(len) else { return Ok(None) };
         if bytes == 0 || self.size()? < len || !writes_in_place(&self.0)? {
@@ -282,6 +327,71 @@ impl MapMut for OsMapMut {
         // Reading leaves the pages clean: a sync has nothing to write but what is stored later.
         #[cfg(target_os = "linux")]
         let _ = self.0.advise(memmap2::Advice::PopulateRead);
+    }
+}
+
+/// A read-only view of a file that grows and is rewritten meanwhile, piece by piece.
+///
+/// It never borrows the file as a whole: [`LiveMap::get`] lends the bytes that are asked for. That
+/// nobody writes to *those* as long as they are borrowed is what the file's owner sees to.
+pub struct LiveMap {
+    map: memmap2::MmapRaw,
+    /// So many bytes are known to lie in the file; touching any beyond would kill the process.
+    len: AtomicU64,
+}
+
+impl LiveMap {
+    /// Maps `file` and address space for it to grow to `room` bytes, where the system allows to
+    /// map what is not there yet.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn new(file: &fs::File, room: u64) -> io::Result<Option<Self>> {
+        let len = file.metadata()?.len();
+        let Ok(bytes) = usize::try_from(room.max(len).max(1)) else { return Ok(None) };
+        let map = memmap2::MmapOptions::new().len(bytes).map_raw_read_only(file)?;
+        Ok(Some(Self { map, len: AtomicU64::new(len) }))
+    }
+
+    /// Elsewhere files that grow are read without mapping them.
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+    fn new(_file: &fs::File, _room: u64) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    /// The `len` bytes at `at`, if they lie in the file.
+    ///
+    /// The caller is, or has an understanding with, the file's one writer: these bytes are not
+    /// written and not cut off before the last use of the slice.
+    #[inline(always)]
+    pub(crate) fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let end = at.checked_add(len as u64)?;
+        if end > self.len.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: the range lies in the mapping, as `len` never exceeds its length (`grown_to`),
+        // and in the file, which is not cut before `cut_to` has said so; the caller sees to it
+        // that nobody writes there meanwhile (contract above). The slice cannot outlive the map.
+        Some(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at as usize), len) })
+    }
+
+    /// How many bytes it can show when the file has grown.
+    pub(crate) fn room(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The file is at least `len` bytes long now.
+    pub(crate) fn grown_to(&self, len: u64) {
+        self.len.fetch_max(len.min(self.room()), Ordering::Release);
+    }
+
+    /// The file is about to be cut to `len` bytes; nobody borrows any beyond.
+    pub(crate) fn cut_to(&self, len: u64) {
+        self.len.fetch_min(len, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for LiveMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LiveMap({} of {} bytes)", self.len.load(Ordering::Relaxed), self.room())
     }
 }
 
@@ -376,6 +486,26 @@ mod tests {
         assert!(folder.lock().is_err());
         assert_eq!(folder.list().unwrap(), Vec::<String>::new());
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_live_map_shows_what_is_written_later() {
+        let (_dir, folder) = folder();
+        let file = folder.open("pages", Access::CreateNew).unwrap();
+        write_all_at(&*file, b"first", 0).unwrap();
+        let Some(map) = file.map_live(1 << 20).unwrap() else { return };
+        assert_eq!(map.get(0, 5), Some(&b"first"[..]));
+        assert_eq!((map.get(1, 5), map.get(u64::MAX, 2)), (None, None));
+        write_all_at(&*file, b"more", 9000).unwrap();
+        assert_eq!(map.get(9000, 4), None);
+        map.grown_to(9004);
+        assert_eq!(map.get(9000, 4), Some(&b"more"[..]));
+        write_all_at(&*file, b"again", 0).unwrap();
+        assert_eq!(map.get(0, 5), Some(&b"again"[..]));
+        map.grown_to(u64::MAX);
+        assert_eq!(map.get(1 << 20, 1), None);
+        map.cut_to(5);
+        assert_eq!(map.get(5, 1), None);
     }
 
     #[test]

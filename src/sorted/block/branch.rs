@@ -69,6 +69,16 @@ impl BranchBuilder {
         (self.keys.get(..end).unwrap_or_default(), enough)
     }
 
+    /// Every child with its full key and how much of that sets it apart.
+    pub(crate) fn children(&self) -> impl Iterator<Item = (&[u8], usize, Child)> {
+        self.keyed().map(|(waiting, key)| (key, waiting.enough, waiting.child))
+    }
+
+    /// The length of the block as it is now, before padding.
+    pub(crate) fn size(&self) -> usize {
+        block_size(&self.sums, self.explicit, self.len())
+    }
+
     /// The child, if there is just one.
     pub(crate) fn only_child(&self) -> Option<Child> {
         match self.children.as_slice() {

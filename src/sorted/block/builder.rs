@@ -150,6 +150,31 @@ impl BlockBuilder {
         self.keys.get(before as usize..).unwrap_or_default()
     }
 
+    /// Whether any value lies apart.
+    pub(crate) fn has_far(&self) -> bool {
+        self.sums.kinds && self.entries.iter().any(|entry| entry.kind == EntryKind::Far)
+    }
+
+    /// Everything added so far.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], EntryKind, &[u8])> {
+        let (mut key_at, mut value_at) = (0, 0);
+        self.entries.iter().map(move |entry| {
+            let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
+            let key = self.keys.get(key_at..key_end).unwrap_or_default();
+            let value = self.values.get(value_at..value_end).unwrap_or_default();
+            (key_at, value_at) = (key_end, value_end);
+            (key, entry.kind, value)
+        })
+    }
+
+    /// Forgets everything added.
+    pub(crate) fn clear(&mut self) {
+        self.keys.clear();
+        self.values.clear();
+        self.entries.clear();
+        self.sums = Sums::default();
+    }
+
     /// The length of the block as it is now, before padding.
     pub(crate) fn size(&self) -> usize {
         self.sums.size().max(MIN_BLOCK)
@@ -178,10 +203,7 @@ impl BlockBuilder {
         debug_assert!(out.len() - start <= self.size());
         out.resize(start + len, 0);
         shape.write(out.get_mut(start..).unwrap_or_default());
-        self.keys.clear();
-        self.values.clear();
-        self.entries.clear();
-        self.sums = Sums::default();
+        self.clear();
     }
 
     /// The keys without the prefix, in order.

@@ -16,7 +16,8 @@
 //!  16  u16  heads at           18  u16  offsets at (0: every entry is `stride` long)
 //!  20  u16  kinds at (0: all puts)      22  u16  heap at
 //!  24  u8   head width: 4 or 8          25  u8   level: 0 leaf, 1.. branch
-//!  26  u16  stride             28  u32  first child, in a branch whose values are empty
+//!  26  u16  stride             28  u32  first child, in a branch whose values are empty;
+//!                                      in a page file the page's birth
 //!  32  prefix, zeros up to a multiple of 4
 //!      heads    count * width       the bytes after the prefix, most significant first, kept
 //!                                   as little-endian integers; zero-padded when there are fewer
@@ -81,7 +82,8 @@ impl EntryKind {
     }
 }
 
-/// Where a block lies: its first byte in units of its tree, its length in bytes.
+/// Where a block lies: its first byte in units of its tree, its length in bytes (or, together,
+/// whatever its tree makes of the two).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Child {
     pub(crate) unit: u32,
@@ -262,6 +264,12 @@ impl<'a> Block<'a> {
         usize::from(self.shape.count)
     }
 
+    /// What [`stamp`] wrote.
+    #[inline(always)]
+    pub(crate) fn stamped(&self) -> u32 {
+        self.shape.first_child
+    }
+
     /// 0 for a leaf, else how many levels lie below.
     #[inline(always)]
     pub(crate) fn level(&self) -> u8 {
@@ -384,6 +392,13 @@ impl<'a> Block<'a> {
 #[inline]
 pub(crate) fn place(file: u64, offset: u64) -> u64 {
     file.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(offset)
+}
+
+/// Writes `mark` where a leaf, and a branch that tells each child, have nothing to say.
+pub(crate) fn stamp(block: &mut [u8], mark: u32) {
+    if let Some(field) = block.get_mut(28..HEADER) {
+        field.copy_from_slice(&mark.to_le_bytes());
+    }
 }
 
 /// Puts the checksum into the first 8 bytes of `bytes`.

@@ -62,6 +62,22 @@ impl Checked {
             word.fetch_or(1 << (unit % 64), Relaxed);
         }
     }
+
+    /// Forgets `len` bytes at `at`, which are about to be shown to readers anew.
+    pub(crate) fn clear(&self, at: usize, len: usize) {
+        for unit in at >> self.shift..(at + len) >> self.shift {
+            if let Some(word) = self.bits.get(unit / 64) {
+                word.fetch_and(!(1 << (unit % 64)), Relaxed);
+            }
+        }
+    }
+
+    /// Takes over what `other`, of the beginning of the same bytes, remembers.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        for (to, from) in self.bits.iter().zip(&other.bits) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+    }
 }
 
 /// Bytes of a run, and what keeps them where they are.
@@ -144,15 +160,6 @@ impl Run {
     #[inline(always)]
     pub(super) fn plain_map(&self) -> Option<&[u8]> {
         self.map.as_deref().filter(|_| !self.footer.is_packed())
-    }
-
-    /// Asks for the header and the first heads of a mapped block.
-    #[inline(always)]
-    pub(super) fn prefetch_block(&self, at: Child, level: u8) {
-        let Some(map) = self.plain_map() else { return };
-        let lines = if level == 0 { LEAF_LINES } else { 1 };
-        let start = at.unit as usize * self.footer.block_bytes;
-        (0..lines).for_each(|line| prefetch(map, start + line * LINE));
     }
 
     /// The leaf at `at`, from the mapping or the cache.
@@ -414,6 +421,11 @@ impl Tree for Run {
     }
 
     #[inline(always)]
+    fn leaf_at(&self, at: Child) -> Result<Held> {
+        self.held_leaf(at)
+    }
+
+    #[inline(always)]
     fn bytes<'a>(&'a self, held: &'a Held) -> &'a [u8] {
         match held {
             Held::Mapped { at, len } => {
@@ -445,6 +457,25 @@ impl Tree for Run {
     /// Leaves lie in the file as their keys ascend.
     fn may_follow(&self, first: Child, second: Child) -> bool {
         first.unit < second.unit
+    }
+
+    #[inline(always)]
+    fn prefetch_block(&self, at: Child, level: u8) {
+        let Some(map) = self.plain_map() else { return };
+        let lines = if level == 0 { LEAF_LINES } else { 1 };
+        let start = at.unit as usize * self.footer.block_bytes;
+        (0..lines).for_each(|line| prefetch(map, start + line * LINE));
+    }
+
+    #[inline(always)]
+    fn peek(&self, at: Child) -> &[u8] {
+        match (self.plain_map(), self.leaf_place(at)) {
+            (Some(map), Some((offset, len))) => {
+                let start = offset as usize;
+                map.get(start..start + len).unwrap_or_default()
+            }
+            _ => &[],
+        }
     }
 
     #[inline(always)]

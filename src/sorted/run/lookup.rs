@@ -1,27 +1,15 @@
 //! Looking one key up in a run, and many at once.
 
-use super::{Run, access::Held};
+use super::Run;
 use crate::{
-    Result, Value,
+    Result,
     sorted::{
-        Found, Keeper, Lookup, Span,
-        block::{Block, Child, EntryKind},
-        tree::{Tree, descend},
+        Found, Lookup, Span,
+        block::Child,
+        tree::{Asked, TOGETHER, Tree, Way, descend, descend_together, find},
     },
 };
 use std::sync::Arc;
-
-/// What a value found in a run lies in.
-struct InRun<'a> {
-    run: &'a Arc<Run>,
-    held: &'a Held,
-}
-
-impl Keeper for InRun<'_> {
-    fn keep(&self, bytes: &[u8]) -> Value {
-        self.run.pin(self.held, bytes)
-    }
-}
 
 impl Run {
     /// Looks `key` up; `hash` is its [`key_hash`](crate::codec::key_hash). Calls `found` once
@@ -58,26 +46,10 @@ impl Run {
         at: Child,
         answer: &mut impl FnMut(Lookup<Found<'_>>),
     ) -> Result<()> {
-        let held = self.held_leaf(at)?;
-        let block = Block::trusted(self.bytes(&held));
-        let (index, exact) = block.search(key);
-        if !exact {
-            answer(self.missing(key));
-            return Ok(());
-        }
-        match block.kind(index) {
-            EntryKind::Put => {
-                let keeper = InRun { run: self, held: &held };
-                answer(Lookup::Found(Found::new(block.value(index), &keeper)));
-            }
-            EntryKind::Delete => answer(Lookup::Deleted),
-            EntryKind::Far => {
-                let far = self.far(block.value(index))?;
-                let keeper = InRun { run: self, held: &far };
-                answer(Lookup::Found(Found::new(self.bytes(&far), &keeper)));
-            }
-        }
-        Ok(())
+        find(self, key, at, &mut |lookup| match lookup {
+            Lookup::Missing => answer(self.missing(key)),
+            known => answer(known),
+        })
     }
 
     /// The answer for a key without an entry.
@@ -116,25 +88,13 @@ impl Run {
     }
 }
 
-/// How many look-ups of a batch go on at once: enough to hide memory behind memory, few enough
-/// that what was asked for is still there when its turn comes.
-const TOGETHER: usize = 16;
-
-/// Where a key of a batch is on its way down.
-#[derive(Clone, Copy, Default)]
-struct Way {
-    /// Which of the keys.
-    index: usize,
-    at: Child,
-}
-
 impl Run {
     /// Looks up many keys, each with its hash, and tells each one's answer with its index, in no
     /// order. Where the run is mapped, the keys go down the tree side by side, each step asking
     /// for the memory of the next, so that a key costs a fraction of what it does alone.
     pub(crate) fn get_many(
         self: &Arc<Self>,
-        keys: &[(&[u8], u64)],
+        keys: &[Asked<'_>],
         answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
     ) -> Result<()> {
         for (i, batch) in keys.chunks(TOGETHER).enumerate() {
@@ -151,34 +111,13 @@ impl Run {
                 }
             }
             let ways = ways.get_mut(..count).unwrap_or_default();
-            self.descend_together(batch, ways)?;
+            if let Some(root) = self.root() {
+                descend_together(&**self, root, batch, ways)?;
+            }
             for way in ways {
                 let Some((key, _)) = batch.get(way.index) else { continue };
                 self.find(key, way.at, &mut |lookup| answer(first + way.index, lookup))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Takes every key to its leaf, and asks for the leaf's entry.
-    fn descend_together(&self, keys: &[(&[u8], u64)], ways: &mut [Way]) -> Result<()> {
-        let Some(root) = self.root() else { return Ok(()) };
-        ways.iter_mut().for_each(|way| way.at = root.top);
-        for level in (1..=root.height).rev() {
-            for way in ways.iter_mut() {
-                let block = self.branch(way.at, level)?;
-                let key = keys.get(way.index).map_or(&[][..], |(key, _)| key);
-                way.at = block.child(block.child_index(key), self.child_len());
-                self.prefetch_block(way.at, level - 1);
-            }
-        }
-        let Some(map) = self.plain_map() else { return Ok(()) };
-        for way in ways {
-            let Some((offset, len)) = self.leaf_place(way.at) else { continue };
-            let start = offset as usize;
-            let leaf = map.get(start..start + len).unwrap_or_default();
-            let key = keys.get(way.index).map_or(&[][..], |(key, _)| key);
-            Block::trusted(leaf).prefetch_entry(key);
         }
         Ok(())
     }

@@ -60,6 +60,26 @@ impl<T: Tree> TreeCursor<T> {
         Block::with_shape(&[], self.shape).count()
     }
 
+    /// Enters the leaf the path leads to at its near end. If the cursor comes `from` a key next to
+    /// it and nothing else tells that leaves are in order, they are compared: then every walk ends,
+    /// whatever a damaged branch says.
+    fn enter_from(&mut self, step: Step, from: Option<Vec<u8>>) -> Result<()> {
+        self.enter(step)?;
+        self.read(if step == Step::Backward { self.count().saturating_sub(1) } else { 0 });
+        let Some(from) = from.filter(|_| self.leaf.is_some()) else { return Ok(()) };
+        let goes_on = if step == Step::Backward { self.key < from } else { self.key > from };
+        if goes_on {
+            return Ok(());
+        }
+        self.leaf = None;
+        Err(self.tree.corrupt(self.path.leaf(), "leaves are not in the order of their keys"))
+    }
+
+    /// The key that the next leaf is to be compared with.
+    fn stepped(&self) -> Option<Vec<u8>> {
+        T::IN_ANY_ORDER.then(|| self.key.clone())
+    }
+
     /// Reads the entry at `index`; beyond the leaf's entries there is none, and no place.
     #[inline(always)]
     fn read(&mut self, index: usize) {
@@ -82,24 +102,16 @@ impl<T: Tree> TreeCursor<T> {
 
     #[cold]
     #[inline(never)]
-    fn next_leaf(&mut self) -> Result<()> {
+    fn next_leaf(&mut self, from: Option<Vec<u8>>) -> Result<()> {
         self.leaf = None;
-        if self.path.next(&*self.tree)? {
-            self.enter(Step::Forward)?;
-            self.read(0);
-        }
-        Ok(())
+        if self.path.next(&*self.tree)? { self.enter_from(Step::Forward, from) } else { Ok(()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn prev_leaf(&mut self) -> Result<()> {
+    fn prev_leaf(&mut self, from: Option<Vec<u8>>) -> Result<()> {
         self.leaf = None;
-        if self.path.prev(&*self.tree)? {
-            self.enter(Step::Backward)?;
-            self.read(self.count().saturating_sub(1));
-        }
-        Ok(())
+        if self.path.prev(&*self.tree)? { self.enter_from(Step::Backward, from) } else { Ok(()) }
     }
 
     /// Goes to the leaf for `key` and searches it; `None` in an empty tree.
@@ -163,7 +175,7 @@ impl<T: Tree> Cursor for TreeCursor<T> {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         match self.search(key)? {
             Some(index) if index < self.count() => self.read(index),
-            Some(_) => self.next_leaf()?,
+            Some(_) => self.next_leaf(None)?,
             None => {}
         }
         Ok(())
@@ -171,7 +183,7 @@ impl<T: Tree> Cursor for TreeCursor<T> {
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         match self.search(key)? {
-            Some(0) => self.prev_leaf()?,
+            Some(0) => self.prev_leaf(None)?,
             Some(index) => self.read(index - 1),
             None => {}
         }
@@ -182,7 +194,7 @@ impl<T: Tree> Cursor for TreeCursor<T> {
     fn next(&mut self) -> Result<()> {
         let index = self.index + 1;
         if index >= self.count() {
-            return self.next_leaf();
+            return self.next_leaf(self.stepped());
         }
         self.read(index);
         self.prefetch(self.value.1 + AHEAD);
@@ -191,7 +203,9 @@ impl<T: Tree> Cursor for TreeCursor<T> {
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        let Some(index) = self.index.checked_sub(1) else { return self.prev_leaf() };
+        let Some(index) = self.index.checked_sub(1) else {
+            return self.prev_leaf(self.stepped());
+        };
         self.read(index);
         self.prefetch(self.value.0.wrapping_sub(AHEAD));
         Ok(())

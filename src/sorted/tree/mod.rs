@@ -8,8 +8,10 @@
 //! leftmost path needs no bounds: whatever is below them goes there as well.
 
 mod cursor;
+mod lookup;
 
 pub(crate) use cursor::TreeCursor;
+pub(crate) use lookup::{Asked, TOGETHER, Way, descend_together, find};
 
 use crate::{
     Result, Value,
@@ -201,6 +203,8 @@ pub(crate) trait Tree: Send + Sync + 'static {
     fn branch(&self, at: Child, level: u8) -> Result<Block<'_>>;
     /// The leaf at `at`, checked.
     fn leaf(&self, at: Child, step: Step, ahead: &mut Self::Ahead) -> Result<Self::Held>;
+    /// The leaf at `at`, checked, for one look-up.
+    fn leaf_at(&self, at: Child) -> Result<Self::Held>;
     fn bytes<'a>(&'a self, held: &'a Self::Held) -> &'a [u8];
     /// `bytes`, which lie in what is held, for longer than that.
     fn pin(self: &Arc<Self>, held: &Self::Held, bytes: &[u8]) -> Value;
@@ -209,6 +213,12 @@ pub(crate) trait Tree: Send + Sync + 'static {
     /// Whether the leaf at `second` may come after that at `first`. A tree that answers by their
     /// places makes every walk end, whatever a damaged branch says.
     fn may_follow(&self, first: Child, second: Child) -> bool;
+    /// Whether nothing but their keys says in which order leaves come: cursors then look.
+    const IN_ANY_ORDER: bool = false;
+    /// Asks for the header and the first heads of the block of `level` at `at`, if it is mapped.
+    fn prefetch_block(&self, at: Child, level: u8);
+    /// The leaf at `at` if it is mapped, perhaps not checked yet; else nothing.
+    fn peek(&self, at: Child) -> &[u8];
     /// Loads the byte `at` of what is held into the processor's cache.
     fn prefetch(&self, held: &Self::Held, at: usize);
     /// The ranges of keys it deletes from whatever is older.

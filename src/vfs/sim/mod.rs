@@ -298,6 +298,31 @@ impl Folder for SimDisk {
         }
         Ok(Some(Box::new(SimLock(self.clone()))))
     }
+
+    fn share(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut state = self.shared.lock();
+        state.begin(OpKind::Lock, &Arc::from(""), 0, 0).check()?;
+        state.readers += 1;
+        Ok(Some(Box::new(SimShare(self.clone()))))
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        let mut state = self.shared.lock();
+        state.begin(OpKind::Lock, &Arc::from(""), 0, 0).check()?;
+        Ok(state.readers > 0)
+    }
+}
+
+/// Held by a reader of a disk.
+#[derive(Debug)]
+struct SimShare(SimDisk);
+
+impl Lock for SimShare {}
+
+impl Drop for SimShare {
+    fn drop(&mut self) {
+        self.0.shared.lock().readers -= 1;
+    }
 }
 
 /// Held by one writer of a disk.

@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) trouble: Trouble,
     pub(super) capacity: Option<u64>,
     pub(super) locked: bool,
+    /// Readers that announced themselves.
+    pub(super) readers: usize,
 }
 
 impl State {
@@ -80,6 +82,7 @@ impl State {
             trouble: Trouble::new(seed),
             capacity: None,
             locked: false,
+            readers: 0,
         }
     }
 
