@@ -85,6 +85,7 @@
 #![deny(missing_docs, missing_debug_implementations)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod btree;
 mod cache;
 pub mod check;
 mod codec;
@@ -104,6 +105,7 @@ mod table;
 mod value;
 pub mod vfs;
 
+pub use btree::{Btree, BtreeOptions};
 pub use codec::Compression;
 pub use db::{Builder, Db, DbStats, Progress, ReadPath, TransactOptions};
 pub use error::{Error, ErrorKind, Result};
@@ -111,7 +113,7 @@ pub use hash::{Hash, HashOptions};
 pub use lsm::{Lsm, LsmOptions};
 pub use table::{
     Batch, Durability, Engine, Entries, LevelStats, OrderedTable, Savepoint, Side, Snapshot, Table,
-    TableAt, TableStats, Transaction, WorkStats,
+    TableAt, TableStats, Transaction, TreeStats, WorkStats,
 };
 pub use value::Value;
 

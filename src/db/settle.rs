@@ -138,12 +138,13 @@ impl Shared {
             &shop,
         )?;
         let count = change.entries;
-        let change = self.secure(table, change, || Ok(()))?;
+        let mut change = self.secure(table, change, || Ok(()))?;
         let _absorbing = table.absorbing.lock();
         // Other tables' commits until now are older than these entries, and must not be lost where
         // these survive.
         let sealed = self.seal_if_filled(writing, table).and_then(|()| self.sync());
-        if let Err(error) = sealed.and_then(|()| self.absorb_sealed(table)) {
+        let absorbed = sealed.and_then(|()| self.absorb_sealed(table));
+        if let Err(error) = absorbed.and_then(|_| table.home().join(&mut change, &shop)) {
             table.home().discard(change, &self.graveyard);
             return Err(error);
         }

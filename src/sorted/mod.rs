@@ -3,6 +3,7 @@
 //! - a [`block`] holds entries so that they can be searched where they lie;
 //! - a [`tree`] of blocks is built bottom-up, searched, and walked with a cursor;
 //! - a [`run`] is a tree, a [`filter`] and a footer in one immutable file;
+//! - a [`pages`] file holds a tree that is edited, every version of it beside those before;
 //! - a [`merge`] walks several sources as one.
 //!
 //! All of them are a [`Cursor`]'s to walk. What is settled here has one version of each key and no
@@ -14,24 +15,30 @@ mod cursor;
 mod filter;
 mod graveyard;
 mod merge;
+mod pages;
 mod ranges;
 mod run;
 mod tree;
 
-#[cfg(fuzzing)]
-pub(crate) use block::Block;
-pub(crate) use block::{is_sealed, place, seal};
+pub(crate) use block::{
+    Block, BlockBuilder, BranchBuilder, Child, EntryKind, MAX_BLOCK, common_prefix, is_sealed,
+    place, seal, stamp,
+};
 pub(crate) use cursor::{Cursor, Found, Keeper, Kind, Lookup};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
 pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
+pub(crate) use pages::{
+    Counts, Extent, Extents, FREE_HERE_MAX, FarPages, FreeList, PAGE_BYTES, PageCursor, PageFile,
+    PageRef, PageRoot, PageTree, PagesAhead, birth_of, generation_of, pages_name,
+};
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
     Checked, FarValue, LevelCursor, Lost, Output, PACKED_VALUE_MAX, Run, RunAccess, RunCursor,
     RunMeta, RunOptions, RunWriter, not_opened, out_of_order, read, run_name,
 };
-pub(crate) use tree::TreeCursor;
+pub(crate) use tree::{Root, Step, Tree, TreeCursor};
 
 /// The number of a file; names are made of it, blocks are bound to it.
 pub(crate) type FileId = u64;

@@ -153,6 +153,12 @@ pub(crate) trait Home: Send + Sync {
         shop: &Shop,
     ) -> Result<Change>;
 
+    /// Fits what [`Home::ingest`] made to the current version. Called when all that is older has
+    /// been absorbed, and before anything newer is.
+    fn join(&self, _change: &mut Change, _shop: &Shop) -> Result<()> {
+        Ok(())
+    }
+
     /// The most useful background work, if any is worth doing: with `idle`, also work that only
     /// makes later reads cheaper. The job claims its inputs until it is dropped.
     fn next_job(&self, idle: bool) -> Option<Box<dyn Job>>;

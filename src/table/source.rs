@@ -4,7 +4,7 @@ use super::PendingCursor;
 use crate::{
     Result, Value,
     memtable::{HashedCursor, MemtableCursor},
-    sorted::{Cursor, Kind, LevelCursor, RangeSet, RunCursor},
+    sorted::{Cursor, Kind, LevelCursor, PageCursor, RangeSet, RunCursor},
 };
 
 /// A cursor over one sorted source of a table.
@@ -21,6 +21,8 @@ pub(crate) enum Source {
     Level(LevelCursor),
     /// What only its engine knows.
     Other(Box<dyn Cursor>),
+    /// A tree in a page file.
+    Pages(PageCursor),
 }
 
 macro_rules! each {
@@ -32,6 +34,7 @@ macro_rules! each {
             Source::Run($cursor) => $call,
             Source::Level($cursor) => $call,
             Source::Other($cursor) => $call,
+            Source::Pages($cursor) => $call,
         }
     };
 }

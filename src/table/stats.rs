@@ -20,6 +20,8 @@ pub struct TableStats {
     pub raw_bytes: u64,
     /// One row per level of the home, from the newest.
     pub levels: Vec<LevelStats>,
+    /// The shape of the one tree of a B+tree table.
+    pub tree: Option<TreeStats>,
     /// Work done since the database was opened.
     pub work: WorkStats,
 }
@@ -65,6 +67,25 @@ pub struct LevelStats {
     pub target_bytes: u64,
 }
 
+/// The tree of a B+tree table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TreeStats {
+    /// How many blocks a look-up goes through.
+    pub height: u8,
+    /// Leaves.
+    pub leaves: u64,
+    /// Branch blocks.
+    pub branches: u64,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Bytes of the file that the newest version does not use. Some may still be read by older
+    /// snapshots and iterators.
+    pub free_bytes: u64,
+    /// Pages written since the database was opened.
+    pub pages_written: u64,
+}
+
 /// What background work has done for a table since the database was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,5 +114,6 @@ pub(crate) struct HomeStats {
     pub(crate) file_bytes: u64,
     pub(crate) raw_bytes: u64,
     pub(crate) levels: Vec<LevelStats>,
+    pub(crate) tree: Option<TreeStats>,
     pub(crate) work: WorkStats,
 }

@@ -18,7 +18,7 @@ mod tests;
 mod verify;
 mod writer;
 
-pub(crate) use access::Checked;
+pub(crate) use access::{Checked, Held};
 pub(crate) use format::{FarValue, PACKED_VALUE_MAX};
 pub(crate) use level::LevelCursor;
 pub(crate) use meta::RunMeta;

@@ -1,0 +1,222 @@
+//! What every piece of work on a table has in common: it begins with the current version and its
+//! pages, writes the next, and describes it.
+
+use super::{
+    BtreeOptions,
+    claim::{Claimed, Claims},
+    edit::{Changes, Edit, Incoming},
+    space::{Dead, Held, Space},
+    version::{Pages, Version},
+    weave::Weaver,
+    work::Work,
+    writer::PageWriter,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    sorted::{
+        Counts, Extents, FREE_HERE_MAX, FarPages, FreeList, PageFile, PageRoot, PageTree, RangeSet,
+        Root, birth_of, generation_of,
+    },
+    table::{Change, HomeFile, Shop},
+};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Taking pages for the list of free pages makes that longer, by less than this.
+const LIST_SLACK: usize = 64;
+
+/// The table, as its home and the home's jobs share it.
+pub(super) struct Core {
+    pub(super) options: BtreeOptions,
+    pub(super) current: ArcSwap<Version>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) work: Arc<Work>,
+    /// The last number given to a version, published or not.
+    pub(super) generation: AtomicU64,
+}
+
+/// A new version that is not published yet.
+pub(super) struct Woven {
+    pub(super) pages: Arc<Pages>,
+    pub(super) tree: Arc<PageTree>,
+    pub(super) held: Held,
+    pub(super) dead: Vec<Dead>,
+    /// The version it was begun with.
+    pub(super) since: u64,
+    /// Missing in what an ingest made on the side.
+    pub(super) claimed: Option<Claimed>,
+}
+
+/// The pages to work on, and the tree to begin with.
+pub(super) struct Base {
+    pub(super) pages: Arc<Pages>,
+    pub(super) space: Arc<Space>,
+    pub(super) tree: Arc<PageTree>,
+    /// The version before, and where its list of free pages lies.
+    since: u64,
+    list: Option<Dead>,
+    is_fresh: bool,
+}
+
+impl Core {
+    /// The current version, or an empty tree in a new file.
+    pub(super) fn base(&self, shop: &Shop) -> Result<Base> {
+        let is_shared = || {
+            let failed = |e| Error::io("look for readers of the folder", "", e);
+            shop.folder.is_shared().map_err(failed)
+        };
+        if let Some((pages, tree)) = &self.current.load().tree {
+            let mut known = pages.space.lock();
+            let space = match &*known {
+                Some(space) => {
+                    space.reclaim(is_shared()?);
+                    space.clone()
+                }
+                None => {
+                    let said = tree.described();
+                    let page_bytes = pages.file.page_bytes();
+                    let (now, free) = (said.generation, tree.free()?);
+                    let space = Space::new(page_bytes, said.pages, &free, now, is_shared()?);
+                    space.watch(now, tree);
+                    known.insert(space).clone()
+                }
+            };
+            drop(known);
+            let said = tree.described();
+            let (since, list) = (said.generation, list_of(tree));
+            let (pages, tree) = (pages.clone(), tree.clone());
+            return Ok(Base { pages, space, tree, since, list, is_fresh: false });
+        }
+        let page_bytes = self.options.page_len();
+        let file = PageFile::create(&*shop.folder, shop.files.take(), page_bytes, &shop.access)?;
+        let space = Space::new(page_bytes, 1, &Extents::default(), 0, false);
+        let free = FreeList::Here(Extents::default());
+        let counts = Counts::default();
+        let root = PageRoot { generation: 0, pages: 1, root: None, counts, free };
+        let tree = PageTree::new(file.clone(), root);
+        let pages = Arc::new(Pages { file, space: Mutex::new(Some(space.clone())) });
+        Ok(Base { pages, space, tree, since: 0, list: None, is_fresh: true })
+    }
+
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Writes the next version: the tree of `base` with `entries` merged in and `deleted` taken
+    /// out, and with nothing left in the pages from `leave` on.
+    pub(super) fn weave<C: Incoming>(
+        &self,
+        base: &Base,
+        entries: &mut C,
+        deleted: &RangeSet,
+        leave: Option<u32>,
+        shop: &Shop,
+    ) -> Result<Woven> {
+        let generation = self.next_generation();
+        let (folder, file) = (&*shop.folder, &base.pages.file);
+        let held = base.space.hold();
+        let mut out = PageWriter::new(file, folder, held, generation, base.space.stretch());
+        leave.inspect(|limit| out.stay_below(*limit));
+        let mut weaver = Weaver::new(out);
+        let changes = Changes { entries, deleted, leave };
+        let edited = Edit::run(&base.tree, changes, &mut weaver)?;
+        let (root, counts, mut dead) = (edited.root, edited.counts, edited.dead);
+        dead.extend(base.list);
+        let finished = Finished { generation, root, counts, dead };
+        self.work.bytes_absorbed.add(edited.absorbed);
+        self.describe(base, weaver, finished, shop)
+    }
+
+    /// Finds out what is free, makes everything durable, and describes the version.
+    fn describe(
+        &self,
+        base: &Base,
+        weaver: Weaver<'_>,
+        finished: Finished,
+        shop: &Shop,
+    ) -> Result<Woven> {
+        let mut out = weaver.out;
+        out.finish()?;
+        let file = &base.pages.file;
+        let unreached = |out: &PageWriter<'_>| {
+            out.held().unreached(&finished.dead).map_err(|page| {
+                let at = u64::from(page) * file.page_bytes() as u64;
+                Error::corrupt(file.name(), at, "a page is both used and free")
+            })
+        };
+        let (mut pages, free) = unreached(&out)?;
+        let list = free.encode();
+        let free = if list.len() <= FREE_HERE_MAX {
+            FreeList::Here(free)
+        } else {
+            let room = (list.len() + LIST_SLACK).div_ceil(file.page_bytes());
+            let page = out.reserve(room as u32)?;
+            let (now, free) = unreached(&out)?;
+            pages = now;
+            let mut list = free.encode();
+            let bytes = room * file.page_bytes();
+            if list.len() > bytes {
+                return Err(Error::new(ErrorKind::Limit, "the list of free pages grew too fast"));
+            }
+            list.resize(bytes, 0);
+            file.write(&*shop.folder, page, &list)?;
+            let birth = birth_of(finished.generation);
+            FreeList::Apart(FarPages::new(file.id(), page, file.page_bytes(), birth, &list))
+        };
+        file.sync(&*shop.folder)?;
+        let (held, written) = out.into_held();
+        self.work.pages_written.add(written);
+        self.work.bytes_written.add(written * file.page_bytes() as u64);
+        let Finished { generation, root, counts, dead } = finished;
+        let tree = PageTree::new(file.clone(), PageRoot { generation, pages, root, counts, free });
+        base.space.watch(generation, &tree);
+        let (pages, since) = (base.pages.clone(), base.since);
+        Ok(Woven { pages, tree, held, dead, since, claimed: None })
+    }
+}
+
+/// Where the list of free pages of `tree` lies.
+fn list_of(tree: &PageTree) -> Option<Dead> {
+    let said = tree.described();
+    let FreeList::Apart(far) = &said.free else { return None };
+    let born = generation_of(far.birth, said.generation);
+    Some(Dead { extent: far.extent(tree.file().page_bytes()), born })
+}
+
+/// A tree that is written but not described.
+struct Finished {
+    generation: u64,
+    root: Option<Root>,
+    counts: Counts,
+    dead: Vec<Dead>,
+}
+
+impl Base {
+    /// What was made of it, as a change.
+    pub(super) fn change(&self, woven: Woven, entries: u64) -> Change {
+        let version = Version::new(Some((woven.pages.clone(), woven.tree.clone())), Arc::default());
+        let fresh: Vec<Arc<dyn HomeFile>> =
+            if self.is_fresh { version.file().into_iter().collect() } else { Vec::new() };
+        Change { fresh, entries, detail: Box::new(Some(woven)) }
+    }
+
+    /// Begins with an empty tree instead, in the same file.
+    pub(super) fn forget_tree(&mut self) {
+        let free = FreeList::Here(Extents::default());
+        let counts = Counts::default();
+        let root = PageRoot { root: None, counts, free, ..self.tree.described().clone() };
+        self.tree = PageTree::new(self.pages.file.clone(), root);
+    }
+
+    /// Gives up a file that was made for nothing.
+    pub(super) fn give_up(self, shop: &Shop) {
+        if self.is_fresh {
+            // What cannot be removed is an orphan that the next open removes.
+            let _ = shop.folder.remove(self.pages.file.name());
+        }
+    }
+}

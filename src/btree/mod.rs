@@ -1,0 +1,39 @@
+//! The B+tree: a home that keeps settled entries in one tree of pages, and merges memtables into it.
+//!
+//! ```text
+//!   memtable   b d f      sorted, many at once
+//!                | merged as one stream (edit), woven into a new version (weave)
+//!   version 8  [root]     shares with version 7 all that did not change
+//!              /  |  \
+//!           [a b][c d][e f]    pages of one file; none is written while anybody reads it (space)
+//! ```
+//!
+//! - A look-up goes down one tree: a block a level, no filter, nothing to merge.
+//! - A memtable is absorbed as a whole, each leaf that changes written once, in long stretches: the
+//!   tree stays in order on disk, and pages stay full (see [`edit`](self) and `docs/design.md`).
+//! - Versions are copies on write, published by one edit of the manifest. What a version no longer
+//!   reaches is used again once nobody reads an older one.
+//! - A file that became too large for its data is made smaller while nobody writes (`job`).
+//!
+//! The idea of shadowing with a logical log in front is Canopydb's and, before, of ARIES' many
+//! descendants; absorbing sorted batches is that of the bulk updates of Graefe's survey (Modern
+//! B-Tree Techniques, 2011).
+
+mod claim;
+mod core;
+mod edit;
+mod handle;
+mod home;
+mod job;
+mod options;
+mod space;
+#[cfg(test)]
+mod tests;
+mod version;
+mod weave;
+mod work;
+mod writer;
+
+pub use handle::Btree;
+pub(crate) use home::BtreeHome;
+pub use options::BtreeOptions;

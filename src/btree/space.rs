@@ -1,0 +1,353 @@
+//! Which pages may be written.
+//!
+//! ```text
+//!   free      nothing that can be read reaches them
+//!   held      being written by work that is not published yet
+//!   pending   the newest version does not reach them, but an older one may that is still read
+//!   the rest  the newest version reaches them
+//! ```
+//!
+//! A page is of use from the version that wrote it to the one before that which dropped it: its
+//! life. It becomes free once no version of that time is read any more, so a reader who stays for
+//! long holds up the pages of its own version, and none of those that came and went since.
+//! Versions that are read in this process are known one by one; of readers in other processes only
+//! that there are some, and then nothing becomes free.
+//!
+//! Space is given out in stretches as long as can be had: leaves that follow each other in the tree
+//! shall do so in the file. Small holes come last, and before that the file grows, as long as no
+//! more than a third of it would be free.
+
+use crate::{
+    Result,
+    error::{Error, ErrorKind},
+    sorted::{Extent, Extents, PageFile, PageTree},
+    vfs::Folder,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Weak},
+};
+
+/// Pages that the newest version has dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dead {
+    pub(super) extent: Extent,
+    /// The version that wrote them.
+    pub(super) born: u64,
+}
+
+/// Pages that the version `died` was the first not to reach.
+struct Pending {
+    died: u64,
+    dead: Vec<Dead>,
+}
+
+/// Births further back than this are not told exactly: such pages wait for all old versions.
+const EXACT: u64 = 1 << 22;
+/// How long a stretch is at best, in bytes: what Linux keeps in one piece of its cache.
+const STRETCH_BYTES: usize = 2 << 20;
+/// The file grows by a part of its length, but by no more than so many stretches.
+const GROWTH: u32 = 32;
+const GROWTH_MAX: u32 = 32;
+
+/// The pages of one file.
+pub(super) struct Space {
+    inner: Mutex<Inner>,
+    /// How long a stretch is at best, in pages.
+    stretch: u32,
+}
+
+#[derive(Default)]
+struct Inner {
+    free: Free,
+    /// How many pages are in use or free, and how many the file may have on disk.
+    pages: u32,
+    on_disk: u32,
+    held: BTreeMap<u64, Vec<Extent>>,
+    next_holder: u64,
+    pending: Vec<Pending>,
+    /// Every version that may still be read, oldest first.
+    live: Vec<(u64, Weak<PageTree>)>,
+}
+
+/// Free extents by place and by length.
+#[derive(Default)]
+struct Free {
+    by_page: BTreeMap<u32, u32>,
+    by_len: BTreeSet<(u32, u32)>,
+    pages: u64,
+}
+
+impl Free {
+    fn remove(&mut self, page: u32) -> Option<Extent> {
+        let pages = self.by_page.remove(&page)?;
+        self.by_len.remove(&(pages, page));
+        self.pages -= u64::from(pages);
+        Some(Extent { page, pages })
+    }
+
+    /// Adds an extent, joined with what it touches.
+    fn add(&mut self, mut extent: Extent) {
+        if extent.pages == 0 {
+            return;
+        }
+        let before = self.by_page.range(..extent.page).next_back();
+        let before = before.map(|(&page, &pages)| Extent { page, pages });
+        if let Some(before) = before.filter(|before| before.end() == extent.page) {
+            self.remove(before.page);
+            extent = Extent { page: before.page, pages: before.pages + extent.pages };
+        }
+        if let Some(after) = self.remove(extent.end()) {
+            extent.pages += after.pages;
+        }
+        self.by_page.insert(extent.page, extent.pages);
+        self.by_len.insert((extent.pages, extent.page));
+        self.pages += u64::from(extent.pages);
+    }
+
+    /// Takes up to `want` pages from the front of the extent at `page`.
+    fn cut(&mut self, page: u32, want: u32) -> Option<Extent> {
+        let whole = self.remove(page)?;
+        let pages = whole.pages.min(want);
+        self.add(Extent { page: page + pages, pages: whole.pages - pages });
+        Some(Extent { page, pages })
+    }
+
+    /// A stretch of `want` pages, the shortest that will do; else the longest there is, if it has
+    /// `least`. None of its first `least` pages is at or beyond `limit`.
+    fn find(&self, want: u32, least: u32, limit: u32) -> Option<(u32, u32)> {
+        let is_below = |&&(_, page): &&(u32, u32)| page.saturating_add(least) <= limit;
+        let ample = self.by_len.range((want, 0)..).find(is_below);
+        let longest = || self.by_len.range((least, 0)..).rev().find(is_below);
+        ample.or_else(longest).copied()
+    }
+}
+
+/// Pages that a piece of work writes to. Dropped, they are free again.
+pub(super) struct Held {
+    space: Arc<Space>,
+    id: u64,
+}
+
+impl Space {
+    /// Of a file of `pages`, of which the version `now` does not reach `unreached`. With readers
+    /// in other processes, nobody knows what of it they look at.
+    pub(super) fn new(
+        page_bytes: usize,
+        pages: u32,
+        unreached: &Extents,
+        now: u64,
+        is_shared: bool,
+    ) -> Arc<Self> {
+        let mut inner = Inner { pages, on_disk: pages, ..Inner::default() };
+        let dead = unreached.as_slice().iter().map(|&extent| Dead { extent, born: 0 });
+        inner.pending.push(Pending { died: now, dead: dead.collect() });
+        let stretch = (STRETCH_BYTES / page_bytes) as u32;
+        let space = Self { inner: Mutex::new(inner), stretch };
+        space.reclaim(is_shared);
+        Arc::new(space)
+    }
+
+    /// Notes that `tree`, the version `generation`, may be read as long as it is there.
+    pub(super) fn watch(&self, generation: u64, tree: &Arc<PageTree>) {
+        self.inner.lock().live.push((generation, Arc::downgrade(tree)));
+    }
+
+    /// Finds out which pages have become free; none while readers in other processes may be
+    /// looking at them.
+    pub(super) fn reclaim(&self, is_shared: bool) {
+        let mut inner = self.inner.lock();
+        let Inner { free, pending, live, .. } = &mut *inner;
+        live.retain(|(_, tree)| tree.strong_count() > 0);
+        if is_shared {
+            return;
+        }
+        for group in pending.iter_mut() {
+            let before = live.iter().map(|(generation, _)| *generation);
+            let Some(read) = before.filter(|generation| *generation < group.died).max() else {
+                group.dead.drain(..).for_each(|dead| free.add(dead.extent));
+                continue;
+            };
+            let is_exact = group.died - read < EXACT;
+            group.dead.retain(|dead| {
+                let stays = dead.born <= read || !is_exact;
+                if !stays {
+                    free.add(dead.extent);
+                }
+                stays
+            });
+        }
+        pending.retain(|group| !group.dead.is_empty());
+    }
+
+    /// Starts a piece of work.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        let mut inner = self.inner.lock();
+        inner.next_holder += 1;
+        let id = inner.next_holder;
+        inner.held.insert(id, Vec::new());
+        Held { space: self.clone(), id }
+    }
+
+    /// Pages that the version `died` is the first not to reach.
+    pub(super) fn drop_pages(&self, died: u64, dead: Vec<Dead>) {
+        self.inner.lock().pending.push(Pending { died, dead });
+    }
+
+    /// How many pages the file has, and how many of them are free, and how many pending.
+    pub(super) fn sizes(&self) -> (u32, u64, u64) {
+        let inner = self.inner.lock();
+        let pending = inner.pending.iter().flat_map(|group| &group.dead);
+        (inner.pages, inner.free.pages, pending.map(|dead| u64::from(dead.extent.pages)).sum())
+    }
+
+    pub(super) fn stretch(&self) -> u32 {
+        self.stretch
+    }
+
+    /// Takes free pages off the end of the file; says how many.
+    pub(super) fn shorten(&self) -> u32 {
+        let mut inner = self.inner.lock();
+        let last = inner.free.by_page.iter().next_back().map(|(&page, &pages)| page + pages);
+        if last != Some(inner.pages) {
+            return 0;
+        }
+        let page = inner.free.by_page.keys().next_back().copied();
+        let Some(tail) = page.and_then(|page| inner.free.remove(page)) else { return 0 };
+        inner.pages = tail.page;
+        tail.pages
+    }
+
+    /// How many free pages there are at the end of the file.
+    pub(super) fn tail(&self) -> u32 {
+        let inner = self.inner.lock();
+        let last = inner.free.by_page.iter().next_back().map(|(&page, &pages)| (page, pages));
+        last.filter(|(page, pages)| page + pages == inner.pages).map_or(0, |(_, pages)| pages)
+    }
+
+    /// How many of the pages below `limit` are free.
+    pub(super) fn free_below(&self, limit: u32) -> u64 {
+        let inner = self.inner.lock();
+        let below = inner.free.by_page.range(..limit);
+        below.map(|(&page, &pages)| u64::from(pages.min(limit - page))).sum()
+    }
+
+    /// The length to which the file can be cut, if it is longer and no version that is read is.
+    pub(super) fn cut_at(&self) -> Option<u32> {
+        let inner = self.inner.lock();
+        if inner.on_disk <= inner.pages {
+            return None;
+        }
+        let mut live = inner.live.iter().filter_map(|(_, tree)| tree.upgrade());
+        let fits = live.all(|tree| tree.described().pages <= inner.pages);
+        fits.then_some(inner.pages)
+    }
+
+    /// The file was cut to `pages`.
+    pub(super) fn was_cut(&self, pages: u32) {
+        self.inner.lock().on_disk = pages;
+    }
+}
+
+impl Held {
+    /// Some pages in a row: `want` if that many can be had, at least `least`, below `limit` if
+    /// there are any. The file grows if need be.
+    pub(super) fn take(
+        &self,
+        want: u32,
+        least: u32,
+        limit: Option<u32>,
+        file: &PageFile,
+        folder: &dyn Folder,
+    ) -> Result<Extent> {
+        let want = want.max(least);
+        let mut guard = self.space.inner.lock();
+        let inner = &mut *guard;
+        let below = limit.and_then(|limit| inner.free.find(want, least, limit));
+        let found = below.or_else(|| {
+            let found = inner.free.find(want, least, u32::MAX)?;
+            // Holes shorter than asked for only once there is much in them.
+            let is_spare = inner.free.pages * 3 > u64::from(inner.pages);
+            (found.0 >= want || is_spare).then_some(found)
+        });
+        let page = match found {
+            Some((_, page)) => page,
+            None => self.grow(inner, want, file, folder)?,
+        };
+        let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
+        let extent = inner.free.cut(page, want).ok_or_else(full)?;
+        inner.held.entry(self.id).or_default().push(extent);
+        Ok(extent)
+    }
+
+    /// Makes the file longer by `want` pages or more; where the free pages at its end begin.
+    fn grow(
+        &self,
+        inner: &mut Inner,
+        want: u32,
+        file: &PageFile,
+        folder: &dyn Folder,
+    ) -> Result<u32> {
+        let stretch = self.space.stretch;
+        let ahead = match inner.pages < stretch {
+            true => want,
+            false => {
+                let part = (inner.pages / GROWTH).min(GROWTH_MAX * stretch);
+                part.max(want).next_multiple_of(stretch)
+            }
+        };
+        let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
+        let pages = inner.pages.checked_add(ahead).ok_or_else(full)?;
+        file.grow(folder, pages)?;
+        let fresh = Extent { page: inner.pages, pages: ahead };
+        inner.pages = pages;
+        inner.on_disk = inner.on_disk.max(pages);
+        inner.free.add(fresh);
+        let last = inner.free.by_page.keys().next_back().copied();
+        Ok(last.unwrap_or(fresh.page))
+    }
+
+    /// Gives back the end of the extent taken last.
+    pub(super) fn give_back(&self, rest: Extent) {
+        let mut inner = self.space.inner.lock();
+        let inner = &mut *inner;
+        let last = inner.held.get_mut(&self.id).and_then(|held| held.last_mut());
+        if let Some(last) = last.filter(|last| last.end() == rest.end()) {
+            last.pages -= rest.pages;
+            inner.free.add(rest);
+        }
+    }
+
+    /// How many pages the file has, and all but the first that the version in the making does not
+    /// reach: it reaches what this work holds, and what the version before reached but for `dead`.
+    pub(super) fn unreached(&self, dead: &[Dead]) -> Result<(u32, Extents), u32> {
+        let inner = self.space.inner.lock();
+        let free = inner.free.by_page.iter().map(|(&page, &pages)| Extent { page, pages });
+        let others = inner.held.iter().filter(|(id, _)| **id != self.id);
+        let others = others.flat_map(|(_, extents)| extents.iter().copied());
+        let pending = inner.pending.iter().flat_map(|group| &group.dead).chain(dead);
+        let all = free.chain(others).chain(pending.map(|dead| dead.extent));
+        Ok((inner.pages, Extents::join(all.collect())?))
+    }
+
+    /// What it holds is reached by a published version now.
+    pub(super) fn publish(self) {
+        self.space.inner.lock().held.remove(&self.id);
+    }
+
+    /// What it holds may be reached by a version that may have been published: it is never
+    /// written again before the file is opened anew.
+    pub(super) fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut inner = self.space.inner.lock();
+        if let Some(extents) = inner.held.remove(&self.id) {
+            extents.into_iter().for_each(|extent| inner.free.add(extent));
+        }
+    }
+}
