@@ -8,7 +8,6 @@ use super::{
     space::{Dead, Held, Space},
     version::{Pages, Version},
     weave::Weaver,
-    work::Work,
     writer::PageWriter,
 };
 use crate::{
@@ -17,12 +16,13 @@ use crate::{
         Counts, Extents, FREE_HERE_MAX, FarPages, FreeList, PageFile, PageRoot, PageTree, RangeSet,
         Root, birth_of, generation_of,
     },
-    table::{Change, HomeFile, Shop},
+    table::{Change, HomeFile, Shop, Work},
+    vfs::Folder,
 };
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub(super) current: ArcSwap<Version>,
     pub(super) claims: Arc<Claims>,
     pub(super) work: Arc<Work>,
+    /// Where the file is; known once somebody wrote.
+    pub(super) folder: OnceLock<Arc<dyn Folder>>,
     /// The last number given to a version, published or not.
     pub(super) generation: AtomicU64,
 }
@@ -65,6 +67,7 @@ pub(super) struct Base {
 impl Core {
     /// The current version, or an empty tree in a new file.
     pub(super) fn base(&self, shop: &Shop) -> Result<Base> {
+        self.folder.get_or_init(|| shop.folder.clone());
         let is_shared = || {
             let failed = |e| Error::io("look for readers of the folder", "", e);
             shop.folder.is_shared().map_err(failed)

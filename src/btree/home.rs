@@ -7,12 +7,11 @@ use super::{
     edit::Incoming,
     job::next_job,
     version::{InFlight, Pages, Version},
-    work::Work,
 };
 use crate::{
     Error, ErrorKind, Result,
     sorted::{Cursor, FileId, Graveyard, Kind, PageFile, PageRoot, PageTree, RangeSet, RunAccess},
-    table::{Change, Home, Input, Job, Op, Settled, Shop, Staged},
+    table::{Change, Home, Input, Job, Op, Settled, Shop, Staged, Work},
     vfs::Folder,
 };
 use arc_swap::ArcSwap;
@@ -20,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     any::Any,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 /// The home of a B+tree table.
@@ -55,6 +54,7 @@ impl BtreeHome {
             generation: AtomicU64::new(version.generation()),
             current: ArcSwap::from(version),
             claims: Arc::<Claims>::default(),
+            folder: OnceLock::new(),
             work,
         }))
     }

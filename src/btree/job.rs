@@ -53,6 +53,8 @@ pub(super) fn next_job(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
         pages.space.lock().clone()?
     };
     let claimed = core.claims.try_claim()?;
+    // What cannot be asked now is asked again by the next piece of work.
+    space.reclaim(core.folder.get()?.is_shared().unwrap_or(true));
     let task = task(core, &space, idle)?;
     Some(Box::new(Step { core: core.clone(), claimed: Some(claimed), task }))
 }
@@ -91,13 +93,10 @@ impl Job for Step {
         let base = self.core.base(shop)?;
         match self.task {
             Task::Leave(limit) => self.weave(&base, Some(limit), shop),
-            Task::Shorten => {
-                if base.space.shorten() == 0 {
-                    Ok(nothing())
-                } else {
-                    self.weave(&base, None, shop)
-                }
-            }
+            Task::Shorten => match base.space.shorten() {
+                0 => Ok(nothing()),
+                _ => self.weave(&base, Some(base.space.sizes().0), shop),
+            },
             Task::Cut(pages) => {
                 let failed = |e| Error::io("look for readers of the folder", "", e);
                 if base.space.cut_at() == Some(pages) && !shop.folder.is_shared().map_err(failed)? {

@@ -31,7 +31,6 @@ mod space;
 mod tests;
 mod version;
 mod weave;
-mod work;
 mod writer;
 
 pub use handle::Btree;

@@ -233,6 +233,17 @@ impl Space {
         below.map(|(&page, &pages)| u64::from(pages.min(limit - page))).sum()
     }
 
+    /// How many of the pages from `limit` on the newest version reaches, or work in hand writes.
+    pub(super) fn in_use_from(&self, limit: u32) -> u64 {
+        let inner = self.inner.lock();
+        let beyond =
+            |extent: Extent| u64::from(extent.end() - extent.end().min(extent.page.max(limit)));
+        let free = inner.free.by_page.iter().map(|(&page, &pages)| Extent { page, pages });
+        let pending = inner.pending.iter().flat_map(|group| &group.dead).map(|dead| dead.extent);
+        let unused: u64 = free.chain(pending).map(beyond).sum();
+        u64::from(inner.pages.saturating_sub(limit)).saturating_sub(unused)
+    }
+
     /// The length to which the file can be cut, if it is longer and no version that is read is.
     pub(super) fn cut_at(&self) -> Option<u32> {
         let inner = self.inner.lock();
@@ -273,7 +284,9 @@ impl Held {
         });
         let page = match found {
             Some((_, page)) => page,
-            None => self.grow(inner, want, file, folder)?,
+            // While the file is to become smaller it grows by no more than it has to.
+            None if limit.is_some() => self.grow(inner, least, file, folder)?,
+            None => self.grow(inner, self.ahead(inner.pages, want), file, folder)?,
         };
         let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
         let extent = inner.free.cut(page, want).ok_or_else(full)?;
@@ -281,22 +294,23 @@ impl Held {
         Ok(extent)
     }
 
-    /// Makes the file longer by `want` pages or more; where the free pages at its end begin.
+    /// By how much a file of `pages` grows when `want` are needed.
+    fn ahead(&self, pages: u32, want: u32) -> u32 {
+        let stretch = self.space.stretch;
+        if pages < stretch {
+            return want;
+        }
+        (pages / GROWTH).min(GROWTH_MAX * stretch).max(want).next_multiple_of(stretch)
+    }
+
+    /// Makes the file longer by `ahead` pages; where the free pages at its end begin.
     fn grow(
         &self,
         inner: &mut Inner,
-        want: u32,
+        ahead: u32,
         file: &PageFile,
         folder: &dyn Folder,
     ) -> Result<u32> {
-        let stretch = self.space.stretch;
-        let ahead = match inner.pages < stretch {
-            true => want,
-            false => {
-                let part = (inner.pages / GROWTH).min(GROWTH_MAX * stretch);
-                part.max(want).next_multiple_of(stretch)
-            }
-        };
         let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
         let pages = inner.pages.checked_add(ahead).ok_or_else(full)?;
         file.grow(folder, pages)?;

@@ -1,1 +1,462 @@
-//! Tests.
+//! Tests of the whole tree, driven the way the database drives it, against an ordered map.
+//!
+//! Goal: whatever happens in whatever order, every version that is still read answers as an ordered
+//! map did when it was made, and every page is in use once or free. Method: random operations on
+//! trees of tiny pages, mapped in a real folder and cached in memory; versions are pinned at random
+//! and read in full while pages around them are used again.
+
+use super::{BtreeHome, BtreeOptions, version::Version};
+use crate::{
+    Result,
+    cache::BlockCache,
+    codec::key_hash,
+    memtable::{Memory, Memtable},
+    sorted::{Cursor, FileId, Graveyard, Kind, Lookup, PageRoot, RunAccess, Span},
+    table::{Change, FileIds, Home, Input, Settled, Shop},
+    vfs::{Folder, mem::MemFolder, os::OsFolder},
+};
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// One write.
+#[derive(Clone, Debug)]
+enum Write {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Option<Vec<u8>>),
+}
+
+/// A database of one table, without log and manifest.
+struct Host {
+    _dir: Option<tempfile::TempDir>,
+    shop: Shop,
+    graveyard: Arc<Graveyard>,
+    options: BtreeOptions,
+    home: BtreeHome,
+    /// What the manifest would say.
+    file: Option<FileId>,
+    root: Bytes,
+    model: Model,
+    pinned: Vec<(Arc<Version>, Model)>,
+}
+
+impl Host {
+    fn new(page_bytes: u32, mapped: bool) -> Self {
+        let cache = Arc::new(BlockCache::new(64 << 10));
+        let dir = mapped.then(|| tempfile::tempdir().unwrap());
+        let (folder, access): (Arc<dyn Folder>, _) = match &dir {
+            Some(dir) => (Arc::new(OsFolder::open(dir.path()).unwrap()), RunAccess::Mapped(cache)),
+            None => (Arc::new(MemFolder::default()), RunAccess::Cached(cache)),
+        };
+        let files = Arc::new(FileIds::starting_at(1));
+        let options = BtreeOptions::default().page_bytes(page_bytes);
+        Self {
+            _dir: dir,
+            shop: Shop { folder, files, access, breathe: Arc::new(|| Ok(())) },
+            graveyard: Graveyard::new(),
+            home: BtreeHome::new(options.clone()),
+            options,
+            file: None,
+            root: Bytes::new(),
+            model: Model::new(),
+            pinned: Vec::new(),
+        }
+    }
+
+    fn version(&self) -> Arc<Version> {
+        let settled: Arc<dyn Any + Send + Sync> = self.home.current();
+        settled.downcast().ok().unwrap()
+    }
+
+    fn memtable(writes: &[Write], model: &mut Model) -> Arc<Memtable> {
+        let (memtable, mut writer) = Memtable::new(8 << 20, Memory::Own);
+        for (seq, write) in (1..).zip(writes) {
+            match write {
+                Write::Put(key, value) => {
+                    writer.insert(key, key_hash(key), seq, Kind::Put, value);
+                    model.insert(key.clone(), value.clone());
+                }
+                Write::Delete(key) => {
+                    writer.insert(key, key_hash(key), seq, Kind::Delete, &[]);
+                    model.remove(key);
+                }
+                Write::DeleteRange(start, end) => {
+                    let span = Span::new(start.clone(), end.clone());
+                    model.retain(|key, _| !span.contains(key));
+                    writer.delete_range(span, seq);
+                }
+            }
+        }
+        memtable
+    }
+
+    fn write(&mut self, writes: &[Write]) {
+        let memtable = Self::memtable(writes, &mut self.model);
+        let change = self.home.absorb(&Input::new(vec![memtable]), &self.shop).unwrap();
+        self.publish(change);
+    }
+
+    /// Writes that come to nothing: the change is discarded, or its edits are not written.
+    fn fail(&mut self, writes: &[Write], staged: bool) {
+        let memtable = Self::memtable(writes, &mut self.model.clone());
+        let change = self.home.absorb(&Input::new(vec![memtable]), &self.shop).unwrap();
+        if staged {
+            let fresh = change.fresh.clone();
+            let staged = self.home.stage(change);
+            self.home.withdraw(staged);
+            fresh.iter().for_each(|file| file.retire(&self.graveyard));
+        } else {
+            self.home.discard(change, &self.graveyard);
+        }
+        self.bury();
+    }
+
+    fn ingest(&mut self, entries: &Model, meanwhile: &[Write]) {
+        let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
+        let mut change = self.home.ingest(&mut owned, &self.shop).unwrap();
+        if !meanwhile.is_empty() {
+            self.write(meanwhile);
+        }
+        self.home.join(&mut change, &self.shop).unwrap();
+        self.publish(change);
+        self.model.extend(entries.iter().map(|(k, v)| (k.clone(), v.clone())));
+    }
+
+    /// Stages, writes down and adopts a change, as the database does.
+    fn publish(&mut self, change: Change) {
+        let staged = self.home.stage(change);
+        assert!(staged.removed.iter().all(|file| Some(*file) == self.file));
+        if let Some((_, file)) = staged.added.first() {
+            self.file = Some(file.file());
+        }
+        self.root = staged.root.clone().unwrap_or(self.root.clone());
+        self.home.adopt(&staged);
+        drop(staged);
+        self.bury();
+    }
+
+    fn bury(&self) {
+        self.graveyard.take().iter().for_each(|dead| self.shop.folder.remove(&dead.name).unwrap());
+    }
+
+    /// Works until there is nothing left to do.
+    fn settle(&mut self, idle: bool) {
+        for _ in 0..1000 {
+            let Some(mut job) = self.home.next_job(idle) else { return };
+            let change = job.run(&self.shop).unwrap();
+            drop(job);
+            self.publish(change);
+        }
+        panic!("background work does not end");
+    }
+
+    fn reopen(&mut self) {
+        self.pinned.clear();
+        let Some(file) = self.file else { return };
+        let (options, folder) = (self.options.clone(), self.shop.folder.clone());
+        let home = BtreeHome::open(options, &*folder, file, &self.root, &self.shop.access);
+        self.home = home.unwrap();
+    }
+
+    fn pin(&mut self) {
+        self.pinned.push((self.version(), self.model.clone()));
+    }
+
+    fn check(&self) {
+        check(&self.version(), &self.model);
+        self.pinned.iter().for_each(|(version, model)| check(version, model));
+    }
+}
+
+/// Reads everything there is to read in a version.
+fn check(version: &Arc<Version>, model: &Model) {
+    let Some(tree) = version.tree() else {
+        assert!(model.is_empty());
+        return;
+    };
+    tree.verify().unwrap();
+    let counts = tree.counts();
+    if !counts.estimated {
+        assert_eq!(counts.entries, model.len() as u64);
+    }
+    let mut cursor = tree.cursor();
+    cursor.seek_first().unwrap();
+    for (key, value) in model {
+        assert!(cursor.valid(), "{key:?} is missing");
+        assert_eq!((cursor.key(), cursor.kind()), (&key[..], Kind::Put));
+        assert_eq!(cursor.value().unwrap(), &value[..]);
+        cursor.next().unwrap();
+    }
+    assert!(!cursor.valid());
+    cursor.seek_last().unwrap();
+    for (key, value) in model.iter().rev() {
+        assert_eq!(cursor.entry().unwrap(), (&key[..], &value[..]));
+        cursor.prev().unwrap();
+    }
+    assert!(!cursor.valid());
+    let keys: Vec<Vec<u8>> =
+        model.keys().flat_map(|key| [key.clone(), [key, &b"x"[..]].concat()]).collect();
+    let asked: Vec<(&[u8], u64)> = keys.iter().map(|key| (&key[..], key_hash(key))).collect();
+    let mut many = vec![None; keys.len()];
+    version
+        .get_many(&asked, &mut |i, lookup| {
+            if let Lookup::Found(found) = lookup {
+                many[i] = Some(found.to_value());
+            }
+        })
+        .unwrap();
+    for ((key, hash), many) in asked.iter().zip(many) {
+        let mut one = None;
+        version.get(key, *hash, &mut |found| one = Some(found.bytes().to_vec())).unwrap();
+        assert_eq!(one.as_ref(), model.get(*key));
+        assert_eq!(many.as_deref(), one.as_deref());
+        cursor.seek(key).unwrap();
+        let next = model.range(key.to_vec()..).next();
+        assert_eq!(cursor.valid().then(|| cursor.key().to_vec()).as_ref(), next.map(|(k, _)| k));
+        cursor.seek_before(key).unwrap();
+        let before = model.range(..key.to_vec()).next_back();
+        assert_eq!(cursor.valid().then(|| cursor.key().to_vec()).as_ref(), before.map(|(k, _)| k));
+    }
+}
+
+fn key(n: u32) -> Vec<u8> {
+    format!("key{n:05}").into_bytes()
+}
+
+fn puts(numbers: impl IntoIterator<Item = u32>, len: usize) -> Vec<Write> {
+    numbers.into_iter().map(|n| Write::Put(key(n), vec![n as u8; len])).collect()
+}
+
+const KEYS: u32 = 600;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Write>),
+    Fail(Vec<Write>, bool),
+    Ingest(u32, u32, u8, Vec<Write>),
+    Settle(bool),
+    Pin,
+    Unpin(usize),
+    Reopen,
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let len = prop_oneof![20 => 0..60usize, 3 => 60..400usize, 1 => 400..3000usize];
+    let long = (0..KEYS, 0..900usize);
+    prop_oneof![
+        80 => (0..KEYS, len, any::<u8>()).prop_map(|(k, len, fill)| Write::Put(key(k), vec![fill; len])),
+        3 => long.prop_map(|(k, len)| Write::Put([key(k), vec![b'l'; len]].concat(), vec![1; 9])),
+        20 => (0..KEYS).prop_map(|k| Write::Delete(key(k))),
+        4 => (0..KEYS, 1..KEYS / 2).prop_map(|(k, n)| Write::DeleteRange(key(k), Some(key(k + n)))),
+        1 => (0..KEYS).prop_map(|k| Write::DeleteRange(key(k), None)),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let near = (0..KEYS, vec((0..40u32, 0..60usize), 1..60)).prop_map(|(start, puts)| {
+        puts.into_iter().map(|(k, len)| Write::Put(key(start + k), vec![7; len])).collect()
+    });
+    let many = (0..KEYS, 1..300u32).prop_map(|(start, n)| puts(start..start + n, 30));
+    let all = (0..2u32).prop_map(|start| puts((start..KEYS).step_by(3), 40));
+    prop_oneof![
+        8 => vec(any_write(), 1..60).prop_map(Step::Write),
+        4 => near.prop_map(Step::Write),
+        2 => many.prop_map(Step::Write),
+        2 => all.prop_map(Step::Write),
+        2 => (vec(any_write(), 1..60), any::<bool>()).prop_map(|(w, staged)| Step::Fail(w, staged)),
+        2 => (0..KEYS, 1..200u32, any::<u8>(), vec(any_write(), 0..3))
+            .prop_map(|(at, n, fill, meanwhile)| Step::Ingest(at, n, fill, meanwhile)),
+        3 => any::<bool>().prop_map(Step::Settle),
+        3 => Just(Step::Pin),
+        3 => (0..4usize).prop_map(Step::Unpin),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn play(page_bytes: u32, mapped: bool, steps: Vec<Step>) {
+    let mut host = Host::new(page_bytes, mapped);
+    for step in steps {
+        match step {
+            Step::Write(writes) => host.write(&writes),
+            Step::Fail(writes, staged) => host.fail(&writes, staged),
+            Step::Ingest(at, n, fill, meanwhile) => {
+                let entries = (at..at + n).map(|n| (key(n), vec![fill; (n % 50) as usize]));
+                host.ingest(&entries.collect(), &meanwhile);
+            }
+            Step::Settle(idle) => host.settle(idle),
+            Step::Pin => host.pin(),
+            Step::Unpin(i) if i < host.pinned.len() => drop(host.pinned.remove(i)),
+            Step::Unpin(_) => {}
+            Step::Reopen => host.reopen(),
+        }
+        if let Some(tree) = host.version().tree() {
+            tree.verify().unwrap();
+        }
+    }
+    host.check();
+    host.reopen();
+    host.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn answers_as_a_map_does(
+        page_bits in 8u32..12,
+        mapped: bool,
+        steps in vec(any_step(), 1..30),
+    ) {
+        play(1 << page_bits, mapped, steps);
+    }
+}
+
+#[test]
+fn pages_are_used_again() {
+    for mapped in [false, true] {
+        let mut host = Host::new(512, mapped);
+        host.write(&puts(0..2000, 50));
+        let fresh = host.version().stats().file_bytes;
+        for round in 0..20 {
+            host.write(&puts((round % 3..2000).step_by(3), 50));
+        }
+        let stats = host.version().stats();
+        assert!(stats.file_bytes < 3 * fresh, "{} of {fresh}", stats.file_bytes);
+        host.check();
+    }
+}
+
+/// A version that is read for long holds up its own pages, not those that came and went since.
+#[test]
+fn a_reader_who_stays_costs_one_copy() {
+    let mut host = Host::new(512, true);
+    host.write(&puts(0..2000, 50));
+    let fresh = host.version().stats().file_bytes;
+    host.pin();
+    for _ in 0..10 {
+        host.write(&puts(0..2000, 50));
+    }
+    let stats = host.version().stats();
+    assert!(stats.file_bytes < 4 * fresh, "{} of {fresh}", stats.file_bytes);
+    host.check();
+}
+
+#[test]
+fn a_reader_elsewhere_holds_up_all_pages() {
+    let mut host = Host::new(512, true);
+    host.write(&puts(0..500, 50));
+    let reader = host.shop.folder.share().unwrap();
+    let other = {
+        let (options, folder) = (host.options.clone(), host.shop.folder.clone());
+        BtreeHome::open(options, &*folder, 1, &host.root, &host.shop.access).unwrap()
+    };
+    let model = host.model.clone();
+    for _ in 0..5 {
+        host.write(&puts(0..500, 60));
+    }
+    let settled: Arc<dyn Any + Send + Sync> = other.current();
+    check(&settled.downcast().ok().unwrap(), &model);
+    host.reopen();
+    host.write(&puts(0..500, 70));
+    let settled: Arc<dyn Any + Send + Sync> = other.current();
+    check(&settled.downcast().ok().unwrap(), &model);
+    let long = host.version().stats().file_bytes;
+    drop(reader);
+    for _ in 0..5 {
+        host.write(&puts(0..500, 70));
+    }
+    assert!(host.version().stats().file_bytes <= long);
+    host.check();
+}
+
+#[test]
+fn an_emptied_file_is_made_smaller() {
+    for mapped in [false, true] {
+        let mut host = Host::new(512, mapped);
+        host.write(&puts(0..5000, 60));
+        let full = host.version().stats().file_bytes;
+        host.write(&[Write::DeleteRange(key(300), Some(key(4700)))]);
+        host.settle(false);
+        assert_eq!(host.version().stats().file_bytes, full);
+        host.settle(true);
+        let left = host.version().stats();
+        assert!(left.file_bytes < full / 3, "{} of {full}", left.file_bytes);
+        let name = crate::sorted::pages_name(host.file.unwrap());
+        let file = host.shop.folder.open(&name, crate::vfs::Access::Read).unwrap();
+        assert_eq!(file.size().unwrap(), left.file_bytes);
+        host.check();
+    }
+}
+
+/// Leaves that nothing is said of are neither read nor written.
+#[test]
+fn a_small_change_writes_little() {
+    let mut host = Host::new(512, false);
+    host.write(&puts(0..5000, 50));
+    let written = |host: &Host| host.version().stats().tree.unwrap().pages_written;
+    let before = written(&host);
+    host.write(&puts([2500], 50));
+    assert!(written(&host) - before < 8, "{}", written(&host) - before);
+    let before = written(&host);
+    host.write(&puts(5000..5100, 50));
+    assert!(written(&host) - before < 40, "{}", written(&host) - before);
+    host.check();
+}
+
+/// What a range delete covers is not read: it may be damaged.
+#[test]
+fn range_deletes_do_not_read_leaves() {
+    let mut host = Host::new(512, false);
+    host.write(&puts(0..3000, 50));
+    let name = crate::sorted::pages_name(host.file.unwrap());
+    let file = host.shop.folder.open(&name, crate::vfs::Access::Write).unwrap();
+    let tree = host.version().tree().cloned().unwrap();
+    // Pages of leaves in the middle, none of a branch.
+    let mut cursor = tree.cursor();
+    cursor.seek(&key(1500)).unwrap();
+    let before = host.version().stats();
+    let leaf_page = 60;
+    file.write_at(&[0xff; 512], leaf_page * 512).unwrap();
+    let damaged = tree.verify();
+    assert!(damaged.is_err());
+    host.write(&[Write::DeleteRange(key(20), Some(key(2900)))]);
+    assert!(before.entries > host.version().stats().entries);
+    host.check();
+}
+
+#[test]
+fn loads_fill_leaves() {
+    let mut host = Host::new(4096, true);
+    let entries: Model = (0..20_000).map(|n| (key(n), vec![n as u8; 100])).collect();
+    host.ingest(&entries, &[]);
+    let stats = host.version().stats();
+    let tree = stats.tree.unwrap();
+    let fill = stats.raw_bytes as f64 / (tree.leaves * tree.page_bytes) as f64;
+    assert!(fill > 0.94, "{fill}");
+    host.check();
+    let more: Model = (20_000..21_000).map(|n| (key(n), vec![n as u8; 100])).collect();
+    host.ingest(&more, &puts([20_500], 3));
+    host.check();
+}
+
+#[test]
+fn roots_are_checked_when_opened() {
+    let mut host = Host::new(512, false);
+    host.write(&puts(0..500, 50));
+    let open = |root: &[u8]| -> Result<()> {
+        let (options, access) = (host.options.clone(), &host.shop.access);
+        BtreeHome::open(options, &*host.shop.folder, 1, root, access).map(drop)
+    };
+    open(&host.root).unwrap();
+    let root = PageRoot::decode(&host.root).unwrap();
+    let longer = PageRoot { pages: root.pages + 100, ..root };
+    assert!(open(&longer.encode()).unwrap_err().is_corrupt());
+    assert!(open(b"").unwrap_err().is_corrupt());
+    let other = host.options.clone().page_bytes(1024);
+    let opened =
+        BtreeHome::open(other, &*host.shop.folder, 1, &host.root, &host.shop.access).map(drop);
+    assert!(opened.unwrap_err().is_corrupt());
+}

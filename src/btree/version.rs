@@ -3,12 +3,11 @@
 use super::{
     claim::Claimed,
     space::{Dead, Held, Space},
-    work::Work,
 };
 use crate::{
     Result,
     sorted::{FileId, Found, Graveyard, Lookup, PageFile, PageTree, Span, Tree},
-    table::{HomeFile, HomeStats, LevelStats, Settled, Source, TreeStats},
+    table::{HomeFile, HomeStats, LevelStats, Settled, Source, TreeStats, Work},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -6,6 +6,7 @@
 use super::{Handle, shared::Shared};
 use crate::{
     Error, ErrorKind, Result,
+    btree::{Btree, BtreeHome, BtreeOptions},
     codec::Reader,
     hash::{Hash, HashHome, HashOptions, HashRun, HashRunMeta},
     lsm::{Lsm, LsmHome, LsmOptions},
@@ -33,6 +34,7 @@ pub(super) fn open_home(
     })?;
     let home: Arc<dyn Home> = match engine {
         Engine::Lsm => open_lsm(folder, record, access)?,
+        Engine::Btree => open_btree(folder, record, access)?,
         Engine::Hash => open_hash(folder, record, access)?,
     };
     Ok((engine, home))
@@ -44,6 +46,25 @@ fn open_lsm(folder: &dyn Folder, record: &TableRecord, access: &RunAccess) -> Re
     let options = LsmOptions::decode(&record.options)
         .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
     LsmHome::open(options, runs).map(Arc::new)
+}
+
+fn open_btree(
+    folder: &dyn Folder,
+    record: &TableRecord,
+    access: &RunAccess,
+) -> Result<Arc<BtreeHome>> {
+    let options = BtreeOptions::decode(&record.options)
+        .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
+    let mut files = record.runs.iter();
+    let home = match (files.next(), files.next()) {
+        (None, _) if record.root.is_empty() => BtreeHome::new(options),
+        (Some(file), None) => BtreeHome::open(options, folder, file.file, &record.root, access)?,
+        _ => {
+            let what = format!("table {:?} has one file, or none and no root", record.name);
+            return Err(Error::corrupt("manifest", 0, what));
+        }
+    };
+    Ok(Arc::new(home))
 }
 
 fn open_run(folder: &dyn Folder, file: &FileRecord, access: &RunAccess) -> Result<Arc<Run>> {
@@ -184,6 +205,14 @@ impl Handle {
             (options.encode(), home.map(|home| Arc::new(home) as Arc<dyn Home>))
         })?;
         Ok(Lsm::new(Core::new(table, self.clone())))
+    }
+
+    pub(super) fn btree(self: &Arc<Self>, name: &str, options: &BtreeOptions) -> Result<Btree> {
+        let table = self.shared.open_or_create(name, Engine::Btree, || {
+            let home: Arc<dyn Home> = Arc::new(BtreeHome::new(options.clone()));
+            (options.encode(), Ok(home))
+        })?;
+        Ok(Btree::new(Core::new(table, self.clone())))
     }
 
     pub(super) fn hash(self: &Arc<Self>, name: &str, options: &HashOptions) -> Result<Hash> {

@@ -35,6 +35,7 @@ pub use workers::Progress;
 
 use crate::{
     Error, ErrorKind, Result,
+    btree::{Btree, BtreeOptions},
     hash::{Hash, HashOptions},
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
@@ -138,6 +139,23 @@ impl Db {
         self.handle.lsm(name, options)
     }
 
+    /// Opens the B+tree table `name`, creating it with default options if there is none.
+    ///
+    /// # Errors
+    /// As [`Db::lsm`].
+    pub fn btree(&self, name: &str) -> Result<Btree> {
+        self.handle.btree(name, &BtreeOptions::default())
+    }
+
+    /// Opens the B+tree table `name`, creating it with `options` if there is none; an existing
+    /// table keeps the options it was created with.
+    ///
+    /// # Errors
+    /// As [`Db::lsm`].
+    pub fn btree_with(&self, name: &str, options: &BtreeOptions) -> Result<Btree> {
+        self.handle.btree(name, options)
+    }
+
     /// Opens the hash table `name`, creating it with default options if there is none.
     ///
     /// # Errors
@@ -163,6 +181,7 @@ impl Db {
         let table = self.handle.table(name)?;
         match table.engine() {
             Engine::Lsm => Ok(Box::new(Lsm::new(Core::new(table, self.handle.clone())))),
+            Engine::Btree => Ok(Box::new(Btree::new(Core::new(table, self.handle.clone())))),
             Engine::Hash => Ok(Box::new(Hash::new(Core::new(table, self.handle.clone())))),
         }
     }
@@ -451,6 +470,17 @@ impl Lsm {
     /// As [`Db::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Lsm> {
         Db::open(path)?.lsm("main")
+    }
+}
+
+impl Btree {
+    /// Opens the B+tree table of a database of its own in the directory `path`, creating both if
+    /// need be: for programs that need one table and no more. [`Db`] opens it as table `main`.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Btree> {
+        Db::open(path)?.btree("main")
     }
 }
 

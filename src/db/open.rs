@@ -27,11 +27,11 @@ use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
     log::{Appender, Log, LogOptions, Position, Record, Replayed, replay, segment_name},
-    manifest::{Edit, Manifest, State},
+    manifest::{Edit, Manifest, State, TableRecord},
     memtable::{Memory, Memtable},
     sorted::{FileId, Graveyard, RunAccess},
-    table::{FILE_SUFFIXES, FileIds, History, Op, TableId, TableState, Visible, read_ops},
-    vfs::Folder,
+    table::{Engine, FILE_SUFFIXES, FileIds, History, Op, TableId, TableState, Visible, read_ops},
+    vfs::{Folder, Lock},
 };
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -74,7 +74,7 @@ impl Db {
             log,
             _lock: lock,
         };
-        let shared = parts.into_shared(options, folder.clone(), files, Some(writing));
+        let shared = parts.into_shared(options, folder.clone(), files, Some(writing), None);
         let last_seq = shared.replay_into_memtables(&state, last_seq)?;
         shared.visible.publish(last_seq);
         if let Some(writing) = &shared.writing {
@@ -139,6 +139,7 @@ impl Parts {
         folder: Arc<dyn Folder>,
         files: FileIds,
         writing: Option<Writing>,
+        reading: Option<Box<dyn Lock>>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             id: instance_id(),
@@ -157,6 +158,7 @@ impl Parts {
             closing: AtomicBool::new(false),
             catalogue: Mutex::new(()),
             writing,
+            _reading: reading,
         })
     }
 }
@@ -360,7 +362,14 @@ impl Shared {
 
 /// Reads the database as its files say at this moment; `None` if a writer changed them meanwhile.
 fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> {
-    let state = Manifest::load(&**folder)?;
+    let mut state = Manifest::load(&**folder)?;
+    let is_rewritten = |table: &TableRecord| Engine::from_id(table.engine) == Some(Engine::Btree);
+    let mut reading = None;
+    if state.tables.values().any(is_rewritten) {
+        reading = folder.share().map_err(|e| Error::io("announce a reader of", "readers", e))?;
+        // Only what is read from here on stays as it is.
+        state = Manifest::load(&**folder)?;
+    }
     let parts = Parts::open(options, folder, &state)?;
     let last_seq = fill_reader(&parts.tables, &**folder, &state)?;
     if Manifest::load(&**folder)? != state {
@@ -368,7 +377,7 @@ fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> 
     }
     parts.visible.publish(last_seq);
     let files = FileIds::starting_at(state.next_file);
-    let shared = parts.into_shared(options.clone(), folder.clone(), files, None);
+    let shared = parts.into_shared(options.clone(), folder.clone(), files, None, reading);
     Ok(Some(Db::start(shared)))
 }
 

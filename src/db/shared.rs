@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) catalogue: Mutex<()>,
     /// Missing in a read-only database.
     pub(super) writing: Option<Writing>,
+    /// Of a read-only database: tells the writer that somebody looks at what it rewrites.
+    pub(super) _reading: Option<Box<dyn Lock>>,
 }
 
 /// What only a database that is open for writing has.

@@ -29,6 +29,8 @@ pub enum Durability {
 pub enum Engine {
     /// Log-structured merge tree: for data written often (events, counters, queues).
     Lsm,
+    /// B+tree: for data read often, by key and in order (catalogues, indexes).
+    Btree,
     /// Hash table: for data looked up by whole keys (cards, profiles, sessions).
     Hash,
 }
@@ -38,6 +40,7 @@ impl Engine {
     pub(crate) fn id(self) -> u8 {
         match self {
             Engine::Lsm => 1,
+            Engine::Btree => 2,
             Engine::Hash => 3,
         }
     }
@@ -45,7 +48,7 @@ impl Engine {
     /// Whether its tables are in key order.
     pub(crate) fn is_ordered(self) -> bool {
         match self {
-            Engine::Lsm => true,
+            Engine::Lsm | Engine::Btree => true,
             Engine::Hash => false,
         }
     }
@@ -53,6 +56,7 @@ impl Engine {
     pub(crate) fn from_id(id: u8) -> Option<Self> {
         match id {
             1 => Some(Engine::Lsm),
+            2 => Some(Engine::Btree),
             3 => Some(Engine::Hash),
             _ => None,
         }
@@ -63,6 +67,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Engine::Lsm => f.write_str("lsm"),
+            Engine::Btree => f.write_str("btree"),
             Engine::Hash => f.write_str("hash"),
         }
     }

@@ -13,6 +13,7 @@ pub(crate) struct Work {
     pub(crate) bytes_absorbed: Count,
     pub(crate) bytes_read: Count,
     pub(crate) bytes_written: Count,
+    pub(crate) pages_written: Count,
 }
 
 /// A number that only grows.
@@ -24,7 +25,7 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -14,8 +14,6 @@
 mod extents;
 mod format;
 mod kept;
-#[cfg(test)]
-mod tests;
 mod tree;
 mod verify;
 
