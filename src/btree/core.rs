@@ -53,6 +53,11 @@ pub(super) struct Woven {
     pub(super) claimed: Option<Claimed>,
 }
 
+/// A change that changes nothing.
+pub(super) fn nothing() -> Change {
+    Change { fresh: Vec::new(), entries: 0, detail: Box::new(None::<Woven>) }
+}
+
 /// The pages to work on, and the tree to begin with.
 pub(super) struct Base {
     pub(super) pages: Arc<Pages>,

@@ -3,7 +3,7 @@
 use super::{
     BtreeOptions,
     claim::Claims,
-    core::{Core, Woven},
+    core::{Core, Woven, nothing},
     edit::Incoming,
     job::next_job,
     version::{InFlight, Pages, Version},
@@ -58,11 +58,6 @@ impl BtreeHome {
             work,
         }))
     }
-}
-
-/// A change that changes nothing.
-pub(super) fn nothing() -> Change {
-    Change { fresh: Vec::new(), entries: 0, detail: Box::new(None::<Woven>) }
 }
 
 fn version_of(staged: &Staged) -> Option<Arc<Version>> {

@@ -10,8 +10,7 @@
 
 use super::{
     claim::Claimed,
-    core::{Base, Core},
-    home::nothing,
+    core::{Base, Core, nothing},
     space::Space,
 };
 use crate::{

@@ -26,6 +26,7 @@ impl Extents {
     }
 
     /// How many pages they have.
+    #[cfg(test)]
     pub(crate) fn pages(&self) -> u64 {
         self.0.iter().map(|extent| u64::from(extent.pages)).sum()
     }
