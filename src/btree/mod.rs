@@ -1,4 +1,5 @@
-//! The B+tree: a home that keeps settled entries in one tree of pages, and merges memtables into it.
+//! The B+tree: a home that keeps settled entries in one tree of pages and merges memtables into
+//! it.
 //!
 //! ```text
 //!   memtable   b d f      sorted, many at once

@@ -246,8 +246,9 @@ enum Step {
 fn any_write() -> impl Strategy<Value = Write> {
     let len = prop_oneof![20 => 0..60usize, 3 => 60..400usize, 1 => 400..3000usize];
     let long = (0..KEYS, 0..900usize);
+    let put = (0..KEYS, len, any::<u8>());
     prop_oneof![
-        80 => (0..KEYS, len, any::<u8>()).prop_map(|(k, len, fill)| Write::Put(key(k), vec![fill; len])),
+        80 => put.prop_map(|(k, len, fill)| Write::Put(key(k), vec![fill; len])),
         3 => long.prop_map(|(k, len)| Write::Put([key(k), vec![b'l'; len]].concat(), vec![1; 9])),
         20 => (0..KEYS).prop_map(|k| Write::Delete(key(k))),
         4 => (0..KEYS, 1..KEYS / 2).prop_map(|(k, n)| Write::DeleteRange(key(k), Some(key(k + n)))),

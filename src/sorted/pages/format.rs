@@ -374,7 +374,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn references_round_trip(page: u32, pages in 1u32..=256, far: bool, birth in 0u32..1 << 23) {
+        fn references_round_trip(
+            page: u32,
+            pages in 1u32..=256,
+            far: bool,
+            birth in 0u32..1 << 23,
+        ) {
             let at = PageRef { page, pages, far, birth };
             prop_assert_eq!(PageRef::of(at.child()), at);
         }
