@@ -46,8 +46,8 @@ impl BtreeOptions {
     }
 
     /// How much of the file may be free before it is made smaller while nobody writes, in
-    /// hundredths of it; 50 by default. A table that is changed all over needs about as much room as it has
-    /// data for its next version, and would only grow again.
+    /// hundredths; 50 by default. A table that is changed all over needs about as much room as it
+    /// has data for its next version, and would only grow again.
     #[must_use]
     pub fn spare_percent(mut self, percent: u32) -> Self {
         self.spare_percent = percent;
