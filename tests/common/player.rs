@@ -6,8 +6,8 @@ use super::{
 };
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Builder, Db, Durability, Error, ErrorKind, ReadPath, Result, Snapshot, Table,
-    Transaction, lsm::Lsm, lsm::LsmOptions, vfs::sim::SimDisk,
+    Batch, Builder, Db, Durability, Error, ErrorKind, HashOptions, LsmOptions, ReadPath, Result,
+    Snapshot, Table, Transaction, vfs::sim::SimDisk,
 };
 
 /// One call of a program that uses a database.
@@ -73,6 +73,19 @@ pub(crate) fn table_options() -> LsmOptions {
     sizes.growth(2).merge_at(2).slow_at(4).stop_at(6)
 }
 
+/// The same for hash tables; the seed is fixed, so that the same steps are the same writes.
+pub(crate) fn hash_options() -> HashOptions {
+    HashOptions::default().runs(2).file_bytes(4 << 10).seed(7)
+}
+
+/// Creates a table: a hash table if its name begins with `h`.
+pub(crate) fn create_table(db: &Db, name: &str) -> Result<Arc<dyn Table>> {
+    Ok(match name.starts_with('h') {
+        true => Arc::new(db.hash_with(name, &hash_options())?),
+        false => Arc::new(db.lsm_with(name, &table_options())?),
+    })
+}
+
 /// A database and its model.
 #[derive(Debug)]
 pub(crate) struct Player {
@@ -80,7 +93,7 @@ pub(crate) struct Player {
     pub(crate) manner: Manner,
     pub(crate) model: Model,
     db: Option<Db>,
-    tables: BTreeMap<Name, Lsm>,
+    tables: BTreeMap<Name, Arc<dyn Table>>,
     held: Option<Snapshot>,
 }
 
@@ -144,7 +157,7 @@ impl Player {
         let db = self.db()?.clone();
         match change {
             Change::Create(name) => {
-                let table = db.lsm_with(name, &table_options())?;
+                let table = create_table(&db, name)?;
                 self.tables.insert(name, table);
                 Ok(())
             }
@@ -186,9 +199,11 @@ impl Player {
         for write in writes {
             let table = self.table(write.table())?;
             match write {
-                Write::Put(_, key, value) => batch.insert(&table, key, value),
-                Write::Delete(_, key) => batch.remove(&table, key),
-                Write::DeleteRange(_, from, to) => batch.delete_range(&table, from, to.as_deref()),
+                Write::Put(_, key, value) => batch.insert(&*table, key, value),
+                Write::Delete(_, key) => batch.remove(&*table, key),
+                Write::DeleteRange(name, from, to) => {
+                    batch.delete_range(&db.lsm(name)?, from, to.as_deref())
+                }
             };
         }
         batch.commit(durability)
@@ -208,11 +223,12 @@ impl Player {
         let table = self.table(write.table())?;
         match write {
             Write::Put(_, key, value) => {
-                tx.get(&table, key)?;
-                tx.insert(&table, key, value)
+                tx.get(&*table, key)?;
+                tx.insert(&*table, key, value)
             }
-            Write::Delete(_, key) => tx.remove(&table, key),
-            Write::DeleteRange(_, from, to) => {
+            Write::Delete(_, key) => tx.remove(&*table, key),
+            Write::DeleteRange(name, from, to) => {
+                let table = self.db()?.lsm(name)?;
                 let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 let from = Bound::Included(&from[..]);
                 tx.range_between(&table, from, to).try_for_each(|entry| entry.map(drop))?;
@@ -222,13 +238,11 @@ impl Player {
     }
 
     /// A handle of the table; one that could not be opened is tried again.
-    fn table(&mut self, name: Name) -> Result<Lsm> {
+    fn table(&mut self, name: Name) -> Result<Arc<dyn Table>> {
         if let Some(table) = self.tables.get(name) {
             return Ok(table.clone());
         }
-        let db = self.db()?;
-        db.table(name)?;
-        let table = db.lsm(name)?;
+        let table: Arc<dyn Table> = self.db()?.table(name)?.into();
         self.tables.insert(name, table.clone());
         Ok(table)
     }

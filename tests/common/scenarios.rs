@@ -46,11 +46,62 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
     add("large values", PLAIN, large_values());
     add("pinned by snapshots", CACHED, pinned());
     add("backed up", PLAIN, backed_up());
+    add("hash: rotation", MAPPED, hashed(&["a"], rotation()));
+    add("hash: flushes", PLAIN, hashed(&["a"], flushes()));
+    add("hash: compaction", PLAIN, hashed(&["a"], compaction()));
+    add("hash: compaction, cached", CACHED, hashed(&["a"], compaction()));
+    add("hash: batches over engines", PLAIN, hashed(&["b"], batches()));
+    add("hash: batches over engines, mapped", MAPPED, hashed(&["a", "c"], batches()));
+    add("hash: transactions over engines", PLAIN, hashed(&["b"], transactions()));
+    add("hash: dropped tables", PLAIN, hashed(&["a"], drops()));
+    add("hash: renamed tables", LOOSE, hashed(&["a"], renames()));
+    add("hash: ingests", PLAIN, hashed(&["a"], ingests()));
+    add("hash: reopened often", LOOSE, hashed(&["a"], reopened()));
+    add("hash: large values", PLAIN, hashed(&["a"], large_values()));
+    add("hash: pinned by snapshots", CACHED, hashed(&["a"], pinned()));
+    add("hash: backed up", PLAIN, hashed(&["a"], backed_up()));
+    for seed in 0..seeds.div_ceil(2) {
+        let manner = [PLAIN, CACHED, MAPPED, LOOSE][seed as usize % 4];
+        add(&format!("hash: random {seed}"), manner, hashed(&["a", "b"], random(!seed, 70)));
+    }
     for seed in 0..seeds {
         let manner = [PLAIN, MAPPED, CACHED, LOOSE][seed as usize % 4];
         add(&format!("random {seed}"), manner, random(seed, 70));
     }
     all
+}
+
+/// The same steps with hash tables in the place of those named, and without range deletes.
+fn hashed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
+    let name = |name: Name| match name {
+        _ if !tables.contains(&name) => name,
+        "a" => "ha",
+        "b" => "hb",
+        _ => "hc",
+    };
+    let write = |write| match write {
+        Write::Put(table, key, value) => Some(Write::Put(name(table), key, value)),
+        Write::Delete(table, key) => Some(Write::Delete(name(table), key)),
+        Write::DeleteRange(..) => None,
+    };
+    let change = |change| match change {
+        Change::Create(table) => Change::Create(name(table)),
+        Change::Drop(table) => Change::Drop(name(table)),
+        Change::Rename(from, to) => Change::Rename(name(from), name(to)),
+        Change::Batch(writes) => Change::Batch(writes.into_iter().filter_map(write).collect()),
+        Change::Transaction(writes) => {
+            Change::Transaction(writes.into_iter().filter_map(write).collect())
+        }
+        Change::Ingest(table, entries) => Change::Ingest(name(table), entries),
+    };
+    let step = |step| match step {
+        Step::Change(old, durability) => Step::Change(change(old), durability),
+        Step::Flush(table) => Step::Flush(name(table)),
+        other => other,
+    };
+    let is_nothing =
+        |step: &Step| matches!(step, Step::Change(Change::Batch(writes), _) if writes.is_empty());
+    steps.into_iter().map(step).filter(|step| !is_nothing(step)).collect()
 }
 
 pub(crate) fn key(number: usize) -> Vec<u8> {
@@ -370,14 +421,18 @@ fn random_write(chance: &mut Chance, here: &[Name], number: usize) -> Write {
 
 /// A bit of everything, in few operations: for suites that repeat it for each of them.
 pub(crate) fn everything() -> Vec<Step> {
-    let mut steps = vec![create("a"), create("b")];
+    let mut steps = vec![create("a"), create("b"), create("h")];
     steps.extend((0..6).map(|n| put_step("a", n * 3, 0, 300)));
-    steps.push(commit(vec![put("a", 1, "both", 20), put("b", 1, "both", 20)], PowerLoss));
-    steps.push(Step::Flush("a"));
+    let mut all = ["a", "b", "h"].map(|table| put(table, 1, "all", 20)).to_vec();
+    all.extend((0..5).map(|n| put("h", n * 3, "h", 300)));
+    steps.push(commit(all, PowerLoss));
+    steps.extend([Step::Flush("a"), Step::Flush("h")]);
     steps.extend((0..6).map(|n| put_step("a", n * 4, 1, 300)));
-    steps.push(commit(vec![Write::DeleteRange("a", key(3), Some(key(7)))], Process));
+    let range = Write::DeleteRange("a", key(3), Some(key(7)));
+    steps.push(commit(vec![range, delete("h", 3), put("h", 4, "large", 1500)], Process));
     steps.extend([Step::FlushAll, Step::Backup, Step::Maintain]);
     steps.push(Step::Change(Change::Ingest("b", sorted(0, 20, "load", 60)), PowerLoss));
+    steps.push(Step::Change(Change::Ingest("h", sorted(0, 9, "load", 60)), PowerLoss));
     steps.push(commit(vec![delete("b", 4), put("a", 5, "after", 700)], Process));
     steps.push(Step::Sync);
     steps.push(create("c"));

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn an_overfull_line_has_a_directory() {
         let mut row = Row::default();
-        (0..600).for_each(|i| row.add(5 << 40 | i / 2, 1 + 3 * i, 24).unwrap());
+        (0..600).for_each(|i| row.add((5 << 40) | (i / 2), 1 + 3 * i, 24).unwrap());
         row.add(u64::MAX, 1 + 3 * 600, 24).unwrap();
         let (pages, directories) = pages_of(&row, Slice::default());
         assert_eq!((pages.len(), directories.len()), (PAGE, 3 * PAGE));
@@ -279,7 +279,7 @@ mod tests {
         for i in 0..600 {
             let page = &directories[(i / ENTRIES_A_PAGE) as usize * PAGE..];
             let entry = directory_entry(page, i % ENTRIES_A_PAGE);
-            assert_eq!(entry, Some((5 << 40 | i / 2, 1 + 3 * i)));
+            assert_eq!(entry, Some(((5 << 40) | (i / 2), 1 + 3 * i)));
         }
         let empty = Line::read(&pages, 2 * LINE).unwrap();
         assert_eq!((empty.base(), empty.tagged(), empty.find(7)), (1 + 3 * 600, 0, (0, 0)));
