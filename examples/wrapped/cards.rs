@@ -6,6 +6,7 @@
 //! ```
 
 use super::{
+    Result,
     data::Row,
     listens::{DAY_SECONDS, YEAR_DAYS, YEAR_START},
 };
@@ -53,21 +54,23 @@ impl Tally {
     }
 
     /// The card, with weeks rolled up to the year. Leaves nothing counted.
-    pub(crate) fn finish(&mut self, names: &BTreeMap<u32, String>) -> Card {
+    pub(crate) fn finish(&mut self, name: impl Fn(u32) -> Result<String>) -> Result<Card> {
         let weeks = std::mem::take(&mut self.weeks);
         let plays = weeks.iter().map(|plays| u64::from(*plays)).sum();
-        let top = top(self.artists.drain(), names);
-        Card { plays, weeks, top }
+        let top = top(self.artists.drain(), name)?;
+        Ok(Card { plays, weeks, top })
     }
 }
 
 /// The most played artists, those with the smaller id first where plays are equal.
-fn top(plays: impl Iterator<Item = (u32, u64)>, names: &BTreeMap<u32, String>) -> Vec<Favourite> {
+fn top(
+    plays: impl Iterator<Item = (u32, u64)>,
+    name: impl Fn(u32) -> Result<String>,
+) -> Result<Vec<Favourite>> {
     let mut all: Vec<_> = plays.collect();
     all.sort_unstable_by_key(|(artist, plays)| (std::cmp::Reverse(*plays), *artist));
     all.truncate(TOP);
-    let name = |artist: u32| names.get(&artist).cloned().unwrap_or_default();
-    let favourite = |(artist, plays)| Favourite { artist, plays, name: name(artist) };
+    let favourite = |(artist, plays)| Ok(Favourite { artist, plays, name: name(artist)? });
     all.into_iter().map(favourite).collect()
 }
 
@@ -76,7 +79,8 @@ impl Card {
     pub(crate) fn agrees_with(&self, rows: &[Row], names: &BTreeMap<u32, String>) -> bool {
         let plays = rows.iter().map(|row| (row.artist, u64::from(row.plays)));
         let all: u64 = plays.clone().map(|(_, plays)| plays).sum();
-        self.plays == all && self.top == top(plays, names)
+        let name = |artist| Ok(names.get(&artist).cloned().unwrap_or_default());
+        self.plays == all && top(plays, name).is_ok_and(|top| self.top == top)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -109,11 +113,11 @@ impl Card {
     }
 
     /// The card as text.
-    pub(crate) fn render(&self, user: u32) -> String {
+    pub(crate) fn render(&self, user: &str) -> String {
         let mut text = String::new();
         let busiest = self.weeks.iter().max().unwrap_or(&0);
         let week = self.weeks.iter().position(|plays| plays == busiest).unwrap_or(0) + 1;
-        let _ = writeln!(text, "+-- user {user} {}", "-".repeat(40));
+        let _ = writeln!(text, "+-- {user} {}", "-".repeat(40));
         let _ = writeln!(text, "|  {} plays", self.plays);
         let _ = writeln!(text, "|  busiest week: {week}, with {busiest} plays");
         for (place, Favourite { plays, name, .. }) in self.top.iter().enumerate() {
@@ -153,7 +157,7 @@ mod tests {
             (0..plays).for_each(|i| tally.add(YEAR_START + i * week, artist));
         }
         tally.add(YEAR_START + 52 * week, 5);
-        tally.finish(&names())
+        tally.finish(|artist| Ok(names()[&artist].clone())).unwrap()
     }
 
     #[test]
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn cards_are_shown() {
-        let text = card().render(7);
+        let text = card().render("user 7");
         assert!(text.starts_with("+-- user 7 ---"), "{text}");
         assert!(text.contains("\n|  12 plays\n|  busiest week: 1, with 6 plays\n"), "{text}");
         assert!(text.contains("\n|  1. Name 5 (5 plays)\n|  2. Name 1 (2 plays)\n"), "{text}");

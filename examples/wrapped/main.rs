@@ -1,13 +1,15 @@
 //! A music service's year in one program: `cargo run --release --example wrapped -- --help`.
 //!
 //! ```text
+//!   table `artists`, table `users`, B+trees: the catalogue, bulk-loaded, read at every step below
+//!
 //!   listens, in the order in which they happen   (time, user, artist)
 //!      | batches, each with how far it got
 //!      v
 //!   table `listens`, an LSM tree by (user, time, artist): an event log that is read by user
 //!      | one scan in key order, a card after each user
 //!      v
-//!   table `cards`: one small value a user        "show my year", "what did I play at 9 PM?"
+//!   table `cards`, a hash index by user          "show my year", "what did I play at 9 PM?"
 //! ```
 //!
 //! Killed at any moment and started again with the same `--dir`, it goes on where it was: what is
@@ -70,7 +72,7 @@ fn run(args: &Args) -> Result<u64> {
         Some(dir) => dir.clone(),
         None => temporary.insert(tempfile::tempdir()?).path().join("wrapped"),
     };
-    let store = Store::open(&folder, args, &input)?;
+    let store = Store::open(&folder, args, &input, &mut report)?;
     store.ingest(&input, args.seed, &mut report)?;
     store.count(&input, &mut report)?;
     let checked = store.check(&input, &mut report)?;

@@ -13,6 +13,7 @@ use tonearm::key;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CARD_LOOKUPS: u64 = 200_000;
+const USER_LOOKUPS: u64 = 200_000;
 const HOUR_LOOKUPS: u64 = 50_000;
 /// Listens of an hour that are shown.
 const SHOWN: usize = 8;
@@ -20,7 +21,7 @@ const HOUR_SECONDS: u32 = 3600;
 /// 12 July, 9 PM: the 193rd day of a year that is not a leap year.
 const JULY_12_NINE_PM: u32 = YEAR_START + 192 * DAY_SECONDS as u32 + 21 * HOUR_SECONDS;
 
-/// Times look-ups of random users' cards and random hours.
+/// Times look-ups of random users' cards and names, and of random hours.
 pub(crate) fn measure(store: &Store, input: &Input, seed: u64, report: &mut Report) -> Result<()> {
     let users: Vec<u32> = input.users().flat_map(|rows| rows.first()).map(|row| row.user).collect();
     let random = |i: u64| xxh3_64_with_seed(&i.to_le_bytes(), seed);
@@ -34,7 +35,13 @@ pub(crate) fn measure(store: &Store, input: &Input, seed: u64, report: &mut Repo
         let plays = |card: &[u8]| Card::decode(card).map(|card| card.plays);
         latencies.time(|| store.cards.get_with(&key, plays))?;
     }
-    report.add_timed("look up a card", CARD_LOOKUPS, latencies);
+    report.add_timed("look up a card (hash)", CARD_LOOKUPS, latencies);
+
+    let mut latencies = Latencies::new()?;
+    for i in 0..USER_LOOKUPS {
+        latencies.time(|| store.user(user(i)))?;
+    }
+    report.add_timed("look up a user (btree)", USER_LOOKUPS, latencies);
 
     let mut latencies = Latencies::new()?;
     for i in 0..HOUR_LOOKUPS {
@@ -42,7 +49,7 @@ pub(crate) fn measure(store: &Store, input: &Input, seed: u64, report: &mut Repo
         let from = YEAR_START + hour as u32 * HOUR_SECONDS;
         latencies.time(|| played(store, user(i), from))?;
     }
-    report.add_timed("look up an hour", HOUR_LOOKUPS, latencies);
+    report.add_timed("look up an hour (lsm)", HOUR_LOOKUPS, latencies);
     Ok(())
 }
 
@@ -69,13 +76,13 @@ pub(crate) fn busiest(input: &Input) -> Option<u32> {
 /// A user's card, and what they played on 12 July at 9 PM.
 pub(crate) fn show(store: &Store, user: u32) -> Result<String> {
     let card = store.cards.get_with(&key::encode(&user), Card::decode)?.flatten();
-    let mut text = card.unwrap_or_default().render(user);
+    let (name, artists) = store.user(user)?.unwrap_or_default();
+    let mut text = card.unwrap_or_default().render(&format!("{name}, {artists} artists"));
     let played = played(store, user, JULY_12_NINE_PM)?;
     let count = played.len();
     let _ = write!(text, "\non 12 July from 9 to 10 PM, user {user} played {count} times");
     for Listen { time, artist, track, .. } in played.iter().take(SHOWN) {
-        let text_of = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let name = store.artists.get_with(&key::encode(artist), text_of)?.unwrap_or_default();
+        let name = store.artist(*artist)?;
         let minute = (time - JULY_12_NINE_PM) / 60;
         let _ = write!(text, "\n   21:{minute:02}  {name}, track {track}");
     }

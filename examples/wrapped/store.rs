@@ -9,6 +9,7 @@ use super::{
     listens::{self, Listen, YEAR_DAYS},
     report::{Report, bar},
 };
+use bytes::Bytes;
 use indicatif::ProgressBar;
 use std::{
     fs,
@@ -16,7 +17,7 @@ use std::{
     sync::mpsc::sync_channel,
     thread,
 };
-use tonearm::{Batch, Db, Durability, Lsm, Table, key};
+use tonearm::{Batch, Btree, Db, Durability, Hash, Lsm, Table, key};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Listens in one batch.
@@ -39,9 +40,11 @@ pub(crate) struct Store {
     /// (user, time, artist) -> track, u16.
     pub(crate) listens: Lsm,
     /// user -> card.
-    pub(crate) cards: Lsm,
+    pub(crate) cards: Hash,
     /// artist -> name.
-    pub(crate) artists: Lsm,
+    pub(crate) artists: Btree,
+    /// user -> (name, how many artists they play).
+    pub(crate) users: Btree,
     /// What is done, and how far.
     state: Lsm,
 }
@@ -60,21 +63,27 @@ type Place = (u32, u32, u64);
 impl Store {
     /// Opens the database. In a new one, writes down the artists and what is going to be done; in
     /// an old one, makes sure that it is the same.
-    pub(crate) fn open(folder: &Path, args: &Args, input: &Input) -> Result<Self> {
+    pub(crate) fn open(
+        folder: &Path,
+        args: &Args,
+        input: &Input,
+        report: &mut Report,
+    ) -> Result<Self> {
         let mut options = Db::builder();
         if let Some(mib) = args.memory_mib {
             options = options.memory(mib << 20);
         }
         let db = options.open(folder)?;
-        let (listens, cards) = (db.lsm("listens")?, db.lsm("cards")?);
-        let (artists, state) = (db.lsm("artists")?, db.lsm("state")?);
-        let store = Self { folder: folder.to_owned(), db, listens, cards, artists, state };
+        let (listens, cards) = (db.lsm("listens")?, db.hash("cards")?);
+        let (artists, users) = (db.btree("artists")?, db.btree("users")?);
+        let (folder, state) = (folder.to_owned(), db.lsm("state")?);
+        let store = Self { folder, db, listens, cards, artists, users, state };
         let plan = plan(input, args.seed).to_le_bytes();
         match store.state.get(PLAN)? {
-            None => store.begin(input, &plan)?,
+            None => store.begin(input, &plan, report)?,
             Some(old) if old == plan => {}
             Some(_) => {
-                let shown = folder.display();
+                let shown = store.folder.display();
                 let message = format!("{shown} holds a run with other options: give another --dir");
                 return Err(message.into());
             }
@@ -82,13 +91,38 @@ impl Store {
         Ok(store)
     }
 
-    fn begin(&self, input: &Input, plan: &[u8]) -> Result<()> {
-        let mut batch = self.db.batch();
-        for (artist, name) in &input.names {
-            batch.insert(&self.artists, key::encode(artist), name);
-        }
-        batch.insert(&self.state, PLAN, plan);
-        Ok(batch.commit(Durability::PowerLoss)?)
+    /// Loads the catalogue. Killed in between, it is loaded once more: only then is there a plan.
+    fn begin(&self, input: &Input, plan: &[u8], report: &mut Report) -> Result<()> {
+        let row = |key: &[u8], value: &[u8]| {
+            Ok((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+        };
+        report.step("load artists (btree)", || {
+            let names = input.names.iter();
+            let mut rows = names.map(|(artist, name)| row(&key::encode(artist), name.as_bytes()));
+            Ok((self.artists.ingest(&mut rows)?, ()))
+        })?;
+        report.step("load users (btree)", || {
+            let mut rows = input.users().map(|rows| {
+                let user = rows.first().map_or(0, |row| row.user);
+                let about = key::encode(&(format!("listener {user}"), rows.len() as u32));
+                row(&key::encode(&user), &about)
+            });
+            Ok((self.users.ingest(&mut rows)?, ()))
+        })?;
+        report.disk(self.disk_bytes());
+        Ok(self.state.insert_with(PLAN, plan, Durability::PowerLoss)?)
+    }
+
+    /// What the catalogue calls an artist; nothing if it has none of that number.
+    pub(crate) fn artist(&self, artist: u32) -> Result<String> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        Ok(self.artists.get_with(&key::encode(&artist), text)?.unwrap_or_default())
+    }
+
+    /// What the catalogue says of a user: the name, and how many artists they play.
+    pub(crate) fn user(&self, user: u32) -> Result<Option<(String, u32)>> {
+        let decode = |about: &[u8]| key::decode::<(String, u32)>(about);
+        Ok(self.users.get_with(&key::encode(&user), decode)?.transpose()?)
     }
 
     /// Writes all listens that are not there yet, in the order in which they happen.
@@ -98,7 +132,7 @@ impl Store {
             return Ok(());
         }
         let bar = bar("ingest listens", input.plays(), start.2);
-        report.step("ingest listens", || {
+        report.step("ingest listens (lsm)", || {
             let mut place = start;
             thread::scope(|scope| {
                 let (sender, days) = sync_channel(DAYS_AHEAD);
@@ -117,7 +151,7 @@ impl Store {
             })
         })?;
         bar.finish_and_clear();
-        report.step("settle listens", || Ok((0, self.listens.flush()?)))?;
+        report.step("settle listens (lsm)", || Ok((0, self.listens.flush()?)))?;
         report.disk(self.disk_bytes());
         Ok(())
     }
@@ -161,8 +195,8 @@ impl Store {
         // Nothing: all are counted.
         let Some(first) = first else { return Ok(()) };
         let bar = bar("count into cards", input.plays(), 0);
-        report.step("count into cards", || {
-            let mut cards = Cards { store: self, input, batch: self.db.batch(), user: first };
+        report.step("count into cards (hash)", || {
+            let mut cards = Cards { store: self, batch: self.db.batch(), user: first };
             let mut tally = Tally::default();
             let mut rows = 0;
             let mut listens = self.listens.range(key::encode(&first)..);
@@ -179,6 +213,7 @@ impl Store {
             Ok((rows, ()))
         })?;
         bar.finish_and_clear();
+        report.step("settle cards (hash)", || Ok((0, self.cards.flush()?)))?;
         report.disk(self.disk_bytes());
         Ok(())
     }
@@ -218,7 +253,6 @@ impl Store {
 /// The cards that are being written.
 struct Cards<'a> {
     store: &'a Store,
-    input: &'a Input,
     batch: Batch,
     /// Whose listens are being counted.
     user: u32,
@@ -227,7 +261,7 @@ struct Cards<'a> {
 impl Cards<'_> {
     /// Writes the card of the user counted so far, and goes on with `next`, if there is one.
     fn finish(&mut self, tally: &mut Tally, next: Option<u32>) -> Result<()> {
-        let card = tally.finish(&self.input.names);
+        let card = tally.finish(|artist| self.store.artist(artist))?;
         if card.plays > 0 {
             self.batch.insert(&self.store.cards, key::encode(&self.user), card.encode());
         }
