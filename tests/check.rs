@@ -159,6 +159,82 @@ fn leaves_are_found_without_what_leads_to_them() {
     assert_eq!(report.damage[0].file, name);
 }
 
+/// The same as [`one_run`], of a hash table.
+fn one_hash_run() -> MemFolder {
+    let folder = MemFolder::default();
+    let db = quiet().memory(64 << 20).open_in(Arc::new(folder.clone())).unwrap();
+    let table = db.hash("songs").unwrap();
+    for number in 0..ENTRIES {
+        let len = if number % 100 == 7 { 3000 } else { 20 };
+        table.insert(&key(number), &vec![number as u8; len]).unwrap();
+    }
+    table.flush().unwrap();
+    drop(table);
+    db.close().unwrap();
+    folder
+}
+
+/// One damaged page costs the entries in it, or nothing if it is the index's.
+#[test]
+fn a_damaged_page_costs_itself() {
+    let folder = one_hash_run();
+    let name = named(&folder, ".hash");
+    let content = |db: &Db| -> Entries {
+        let table = db.hash("songs").unwrap();
+        let owned = |entry: tonearm::Result<(tonearm::Value, tonearm::Value)>| entry.unwrap();
+        table.iter().map(owned).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+    };
+    let expected = content(&salvage(&folder).0);
+    assert_eq!(expected.len(), ENTRIES as usize);
+    let whole = bytes_of(&folder, &name);
+    let mut lost_somewhere = 0;
+    for at in (0..whole.len()).step_by(if is_thorough() { 37 } else { 1301 }) {
+        flip(&folder, &name, at);
+        let (db, report) = salvage(&folder);
+        let found = content(&db);
+        assert!(found.iter().all(|(key, value)| expected[key] == *value), "byte {at}");
+        assert_eq!(report.entries, found.len() as u64);
+        assert_eq!(report.entries + report.missing, u64::from(ENTRIES));
+        assert!(report.missing <= 4096 / 40, "byte {at}: {report}");
+        assert!(report.missing == 0 || !report.damage.is_empty(), "byte {at}");
+        lost_somewhere += usize::from(report.missing > 0);
+        overwrite(&folder, &name, &whole);
+    }
+    assert!(lost_somewhere > 30, "{lost_somewhere}");
+    // Without its end, and without a manifest.
+    overwrite(&folder, &name, &whole[..whole.len() - 100]);
+    let (db, report) = salvage(&folder);
+    assert_eq!((content(&db).len(), report.damage.len()), (ENTRIES as usize, 1), "{report}");
+    overwrite(&folder, &name, &whole);
+    let manifest = named(&folder, "manifest-");
+    flip(&folder, &manifest, 60);
+    let (db, _) = salvage(&folder);
+    assert_eq!(db.table(&name).unwrap().iter().count(), ENTRIES as usize);
+    let mut out = Vec::new();
+    check::dump_in(&folder, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(&format!("{name}: part of no table")), "{text}");
+}
+
+#[test]
+fn a_listing_shows_hash_tables() {
+    let folder = one_hash_run();
+    let name = named(&folder, ".hash");
+    let listed = |folder: &dyn Folder| {
+        let mut out = Vec::new();
+        check::dump_in(folder, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let text = listed(&folder);
+    assert!(text.contains("table 1 \"songs\": hash, 1 files, settled to 2000"), "{text}");
+    assert!(text.contains(&format!("  {name}: age 1, ")), "{text}");
+    assert!(text.contains("2000 entries, of which 0 deletes, hashes from 0000000000000000 to ff"));
+    assert!(!text.contains("damage"), "{text}");
+    let end = bytes_of(&folder, &name).len() - 60;
+    flip(&folder, &name, end);
+    assert_eq!(listed(&folder).matches("damage: ").count(), 1);
+}
+
 #[test]
 fn the_log_is_read_up_to_its_damage() {
     let folder = one_run(&small(), 100);

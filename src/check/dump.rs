@@ -1,9 +1,10 @@
 //! A listing of a folder for people.
 
-use super::{meta_of, oldest_first, open_folder, runs_in};
+use super::{files_in, hash_files, meta_of, oldest_first, open_folder};
 use crate::{
     Error, Result,
     db::read_log,
+    hash::{HashRun, HashRunMeta, hash_run_name},
     log::Position,
     manifest::{Manifest, State, TableRecord},
     sorted::{Run, RunMeta, Span, run_name},
@@ -40,8 +41,10 @@ pub fn dump_in(folder: &dyn Folder, out: &mut dyn Write) -> Result<()> {
         }
     };
     let is_stray = |file: &u64| !state.as_ref().is_some_and(|state| state.is_live(*file));
-    for file in runs_in(folder)?.into_iter().filter(is_stray) {
-        listing.line(&format!("{}: part of no table", run_name(file)))?;
+    let runs = files_in(folder, ".run")?.into_iter().filter(is_stray).map(run_name);
+    let hash_runs = files_in(folder, ".hash")?.into_iter().filter(is_stray).map(hash_run_name);
+    for name in runs.chain(hash_runs) {
+        listing.line(&format!("{name}: part of no table"))?;
     }
     state.map_or(Ok(()), |state| listing.log(&state))
 }
@@ -78,6 +81,9 @@ impl Listing<'_> {
         };
         let files = table.runs.len();
         self.line(&format!("table {id} {name:?}: {engine}, {files} files, settled to {settled}"))?;
+        if Engine::from_id(table.engine) == Some(Engine::Hash) {
+            return self.hash_table(table);
+        }
         for file in oldest_first(table).into_iter().rev() {
             let what = match meta_of(file) {
                 Ok(meta) => self.described(&meta),
@@ -86,6 +92,34 @@ impl Listing<'_> {
             self.line(&format!("  level {} {}: {what}", file.level, run_name(file.file)))?;
         }
         Ok(())
+    }
+
+    fn hash_table(&mut self, table: &TableRecord) -> Result<()> {
+        for meta in hash_files(table).into_iter().rev() {
+            match meta {
+                Ok(meta) => {
+                    let described = self.described_hash(&meta);
+                    self.line(&format!("  {}: {described}", hash_run_name(meta.file)))?;
+                }
+                Err(error) => self.line(&format!("  damage: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn described_hash(&self, meta: &HashRunMeta) -> String {
+        let HashRunMeta { bytes, entries, deletes, slice, age, .. } = meta;
+        let damage = match HashRun::open_damaged(self.folder, meta.clone()) {
+            Ok((_, errors)) => errors.into_iter().next(),
+            Err(error) => Some(error),
+        };
+        let damage = damage.map_or(String::new(), |error| format!("; damage: {error}"));
+        format!(
+            "age {age}, {bytes} bytes, {entries} entries, of which {deletes} deletes, \
+             hashes from {:016x} to {:016x}{damage}",
+            slice.first(),
+            slice.last()
+        )
     }
 
     fn described(&self, meta: &RunMeta) -> String {

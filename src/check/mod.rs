@@ -46,6 +46,7 @@ pub use salvage::{Damage, Report, salvage, salvage_in};
 use crate::{
     Error, Result,
     codec::Reader,
+    hash::{HashRunMeta, hash_run_name},
     manifest::{FileRecord, TableRecord},
     sorted::{FileId, RunMeta, run_name},
     vfs::{Folder, os::OsFolder},
@@ -71,10 +72,23 @@ fn meta_of(file: &FileRecord) -> Result<RunMeta> {
     meta.ok_or_else(|| Error::corrupt(&run_name(file.file), 0, what))
 }
 
-/// The numbers of all runs in the folder, ascending.
-fn runs_in(folder: &dyn Folder) -> Result<Vec<FileId>> {
+/// What the manifest says of the files of a hash table, oldest first; or what is wrong with it.
+fn hash_files(table: &TableRecord) -> Vec<Result<HashRunMeta>> {
+    let meta = |file: &FileRecord| {
+        let meta = HashRunMeta::decode(&mut Reader::new(&file.meta));
+        let meta = meta.filter(|meta| meta.file == file.file && meta.bytes == file.bytes);
+        let what = "the manifest's description of it does not decode";
+        meta.ok_or_else(|| Error::corrupt(&hash_run_name(file.file), 0, what))
+    };
+    let mut files: Vec<_> = table.runs.iter().map(meta).collect();
+    files.sort_by_key(|meta| meta.as_ref().map_or(0, |meta| meta.age));
+    files
+}
+
+/// The numbers of all files with this suffix in the folder, ascending.
+fn files_in(folder: &dyn Folder, suffix: &str) -> Result<Vec<FileId>> {
     let names = folder.list().map_err(|e| Error::io("list the folder", "", e))?;
-    let number = |name: &String| name.strip_suffix(".run")?.parse().ok();
+    let number = |name: &String| name.strip_suffix(suffix)?.parse().ok();
     let mut runs: Vec<FileId> = names.iter().filter_map(number).collect();
     runs.sort_unstable();
     Ok(runs)

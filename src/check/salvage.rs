@@ -4,10 +4,11 @@
 //! deepest level up, then the log. So what is newer hides what is older just as it did, but for
 //! what is lost: where a newer entry or delete is lost, an older one may be seen again.
 
-use super::{dump::shown, meta_of, oldest_first, open_folder, runs_in};
+use super::{dump::shown, files_in, hash_files, meta_of, oldest_first, open_folder};
 use crate::{
-    Batch, Db, Error, ErrorKind, Lsm, LsmOptions, Result,
+    Batch, Db, Engine, Error, ErrorKind, Hash, HashOptions, Lsm, LsmOptions, Result, Table,
     db::read_log,
+    hash::{HashRun, HashRunMeta, hash_run_name},
     log::Record,
     manifest::{FileRecord, Manifest, State, TableRecord},
     sorted::{Kind, Lost, Run, RunMeta, Span, run_name},
@@ -103,6 +104,9 @@ pub fn salvage_in(from: &dyn Folder, to: &Db) -> Result<Report> {
     Ok(salvage.report)
 }
 
+/// The new tables by the old ones' numbers, each with what is settled in files.
+type Tables = BTreeMap<TableId, (Box<dyn Table>, u64)>;
+
 struct Salvage<'a> {
     from: &'a dyn Folder,
     to: &'a Db,
@@ -114,17 +118,60 @@ struct Salvage<'a> {
 
 impl Salvage<'_> {
     /// Salvages the files of all tables; the tables, each with what is settled in them.
-    fn tables(&mut self, state: &State) -> Result<BTreeMap<TableId, (Lsm, u64)>> {
+    fn tables(&mut self, state: &State) -> Result<Tables> {
         let mut tables = BTreeMap::new();
         for record in state.tables.values() {
-            let options = LsmOptions::decode(&record.options).unwrap_or_default();
-            let table = self.to.lsm_with(&record.name, &options)?;
-            for file in oldest_first(record) {
-                self.file(record, file, &table, &options)?;
-            }
+            let table: Box<dyn Table> = match Engine::from_id(record.engine) {
+                Some(Engine::Hash) => Box::new(self.hash_table(record)?),
+                _ => Box::new(self.lsm_table(record)?),
+            };
             tables.insert(record.id, (table, record.settled));
         }
         Ok(tables)
+    }
+
+    fn lsm_table(&mut self, record: &TableRecord) -> Result<Lsm> {
+        let options = LsmOptions::decode(&record.options).unwrap_or_default();
+        let table = self.to.lsm_with(&record.name, &options)?;
+        for file in oldest_first(record) {
+            self.file(record, file, &table, &options)?;
+        }
+        Ok(table)
+    }
+
+    fn hash_table(&mut self, record: &TableRecord) -> Result<Hash> {
+        let options = HashOptions::decode(&record.options).unwrap_or_default();
+        let table = self.to.hash_with(&record.name, &options)?;
+        for meta in hash_files(record) {
+            match meta {
+                Ok(meta) => self.hash_run(&record.name, meta, &table)?,
+                Err(error) => self.note(&error, &format!("; of table {:?}", record.name)),
+            }
+        }
+        Ok(table)
+    }
+
+    /// Salvages one run of a hash table.
+    fn hash_run(&mut self, name: &str, meta: HashRunMeta, table: &Hash) -> Result<()> {
+        let entries = meta.entries;
+        let (run, mut lost) = match HashRun::open_damaged(self.from, meta) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.report.missing += entries;
+                self.note(&error, &format!("; of table {name:?}"));
+                return Ok(());
+            }
+        };
+        let mut found = 0;
+        lost.extend(run.rescue(&mut |key, kind, value| {
+            found += 1;
+            let put = Op::Put { key, value };
+            self.add(table, if kind == Kind::Put { put } else { Op::Delete { key } })
+        })?);
+        self.report.entries += found;
+        self.report.missing += entries.saturating_sub(found);
+        lost.iter().for_each(|error| self.note(error, &format!("; of table {name:?}")));
+        Ok(())
     }
 
     fn file(
@@ -179,7 +226,17 @@ impl Salvage<'_> {
     /// Salvages runs that are part of no table, as far as is known.
     fn strays(&mut self, state: Option<&State>) -> Result<()> {
         let is_known = |file: &u64| state.is_some_and(|state| state.is_live(*file));
-        for file in runs_in(self.from)?.into_iter().filter(|file| !is_known(file)) {
+        for file in files_in(self.from, ".hash")?.into_iter().filter(|file| !is_known(file)) {
+            let name = hash_run_name(file);
+            match HashRun::meta_of(self.from, file) {
+                Ok(meta) => {
+                    let table = self.to.hash(&name)?;
+                    self.hash_run(&name, meta, &table)?;
+                }
+                Err(error) => self.note(&error, ""),
+            }
+        }
+        for file in files_in(self.from, ".run")?.into_iter().filter(|file| !is_known(file)) {
             let name = run_name(file);
             match Run::meta_of(self.from, file) {
                 Ok(meta) => {
@@ -193,7 +250,7 @@ impl Salvage<'_> {
     }
 
     /// Writes again what the log has up to its first damage.
-    fn log(&mut self, state: &State, tables: &BTreeMap<TableId, (Lsm, u64)>) -> Result<()> {
+    fn log(&mut self, state: &State, tables: &Tables) -> Result<()> {
         let mut failed = None;
         let read = read_log(self.from, state, &mut |record| {
             let written = self.record(&record, tables);
@@ -209,11 +266,7 @@ impl Salvage<'_> {
         }
     }
 
-    fn record(
-        &mut self,
-        record: &Record<'_>,
-        tables: &BTreeMap<TableId, (Lsm, u64)>,
-    ) -> Result<()> {
+    fn record(&mut self, record: &Record<'_>, tables: &Tables) -> Result<()> {
         // A batch is there whole or not at all.
         if read_ops(record.payload).any(|op| op.is_none()) {
             return Err(record.corrupt("an operation does not decode"));
@@ -222,19 +275,18 @@ impl Salvage<'_> {
             if let Some((table, settled)) = tables.get(&table)
                 && *settled < seq
             {
+                if matches!(op, Op::DeleteRange { .. }) && !table.engine().is_ordered() {
+                    return Err(record.corrupt("a range delete of a table that has no order"));
+                }
                 self.report.entries += 1;
-                self.add(table, op)?;
+                self.add(&**table, op)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, table: &Lsm, op: Op<'_>) -> Result<()> {
-        match op {
-            Op::Put { key, value } => self.batch.insert(table, key, value),
-            Op::Delete { key } => self.batch.remove(table, key),
-            Op::DeleteRange { start, end } => self.batch.delete_range(table, start, end),
-        };
+    fn add(&mut self, table: &dyn Table, op: Op<'_>) -> Result<()> {
+        self.batch.try_add(table.core().state(), op)?;
         self.waiting = (self.waiting.0 + 1, self.waiting.1 + op.bytes());
         if self.waiting.0 >= BATCH_OPS || self.waiting.1 >= BATCH_BYTES {
             self.commit()?;

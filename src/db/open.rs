@@ -339,6 +339,10 @@ impl Shared {
 
     fn replay_one(&self, table: TableId, seq: u64, op: Op<'_>) -> Result<()> {
         let Some(table) = self.tables.read().get(&table).cloned() else { return Ok(()) };
+        if matches!(op, Op::DeleteRange { .. }) && !table.engine().is_ordered() {
+            let what = "a range delete of a table that has no order";
+            return Err(Error::corrupt("log", 0, what));
+        }
         let writing = self.writing()?;
         let mut commit = writing.commit.lock();
         let room = |commit: &mut Commit| {

@@ -32,4 +32,4 @@ mod tests;
 pub use handle::Hash;
 pub(crate) use home::HashHome;
 pub use options::HashOptions;
-pub(crate) use run::{HashRun, HashRunMeta};
+pub(crate) use run::{HashRun, HashRunMeta, hash_run_name};

@@ -337,7 +337,7 @@ impl Batch {
         self
     }
 
-    pub(super) fn try_add(&mut self, table: &Arc<TableState>, op: Op<'_>) -> Result<()> {
+    pub(crate) fn try_add(&mut self, table: &Arc<TableState>, op: Op<'_>) -> Result<()> {
         op.check()?;
         let (kind, first, second) = op.parts();
         if self.payload.len() + HEAD_MAX + op.bytes() > MAX_BATCH || self.ops.len() >= MAX_OPS {

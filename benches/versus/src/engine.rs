@@ -36,6 +36,9 @@ pub trait Engine: Sized + Sync {
     where
         Self: 'a;
 
+    /// Whether scans are in the order of keys.
+    const ORDERED: bool = true;
+
     /// Opens the database in `dir`, which exists and is empty at first.
     fn open(dir: &Path, setup: &Setup) -> Result<Self>;
 

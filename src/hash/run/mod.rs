@@ -12,6 +12,7 @@ mod format;
 mod index;
 mod lookup;
 mod meta;
+mod remains;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -61,6 +61,20 @@ impl HashRun {
         Ok(())
     }
 
+    /// What lies apart where the record on the page `at` there says, read from the file.
+    pub(super) fn read_apart(&self, pointer: &[u8], at: u64) -> Result<Vec<u8>> {
+        let far = FarValue::from_bytes(pointer)
+            .filter(|far| self.holds(far))
+            .ok_or_else(|| self.corrupt_at(at, "a value lies outside the file"))?;
+        let stored = self.read(far.offset, far.stored as usize)?;
+        self.check_apart(&far, &stored)?;
+        if !far.is_packed() {
+            return Ok(stored);
+        }
+        decompress(self.footer.compression, &stored, far.len as usize)
+            .ok_or_else(|| self.corrupt_at(far.offset, "a value cannot be unpacked"))
+    }
+
     fn verify_digest(&self) -> Result<()> {
         let (mut digest, mut at) = (Digest::default(), 0);
         while at < self.meta.bytes {
@@ -107,11 +121,11 @@ impl<'a> Walk<'a> {
 
     fn visit_record(&mut self, record: &Record<'_>, unit: u64, at: u64) -> Result<()> {
         let key = match record.head.is(Head::KEY_APART) {
-            true => self.read_apart(record.key, at)?,
+            true => self.run.read_apart(record.key, at)?,
             false => record.key.to_vec(),
         };
         let value = match record.head.is(Head::VALUE_APART) {
-            true => self.read_apart(record.value, at)?.len(),
+            true => self.run.read_apart(record.value, at)?.len(),
             false => record.value.len(),
         };
         let hash = self.run.hash(&key);
@@ -124,21 +138,6 @@ impl<'a> Walk<'a> {
         self.last = Some(entry);
         let added = self.row.add(hash, unit, record.head.record_len());
         added.ok_or_else(|| self.run.corrupt_at(at, "records lie too far from each other"))
-    }
-
-    /// What lies apart, checked.
-    fn read_apart(&self, pointer: &[u8], at: u64) -> Result<Vec<u8>> {
-        let run = self.run;
-        let far = FarValue::from_bytes(pointer)
-            .filter(|far| run.holds(far))
-            .ok_or_else(|| run.corrupt_at(at, "a value lies outside the file"))?;
-        let stored = run.read(far.offset, far.stored as usize)?;
-        run.check_apart(&far, &stored)?;
-        if !far.is_packed() {
-            return Ok(stored);
-        }
-        decompress(run.footer.compression, &stored, far.len as usize)
-            .ok_or_else(|| run.corrupt_at(far.offset, "a value cannot be unpacked"))
     }
 
     /// Whether index and counts are those of the records.

@@ -22,6 +22,7 @@ mod sqlite;
 #[cfg(feature = "surrealkv")]
 mod surrealkv;
 mod tonearm;
+mod tonearm_hash;
 
 /// An engine as the command line knows it.
 pub struct Entry {
@@ -45,6 +46,7 @@ impl Entry {
 pub const ENGINES: &[Entry] = &[
     Entry::new::<tonearm::Tonearm<false>>("tonearm", "Tonearm's LSM table, files mapped"),
     Entry::new::<tonearm::Tonearm<true>>("tonearm-cached", "the same, files read into a cache"),
+    Entry::new::<tonearm_hash::TonearmHash>("tonearm-hash", "Tonearm's hash table, files mapped"),
     #[cfg(feature = "rocksdb")]
     Entry::new::<rocksdb::RocksDb<false>>("rocksdb", "RocksDB, files read into its block cache"),
     #[cfg(feature = "rocksdb")]

@@ -39,10 +39,11 @@ pub fn everything<E: Engine>(task: &Task, engine: &E) -> Result<u64> {
     let values = task.values();
     let (mut rows, mut wrong) = (0, 0);
     let mut last: Option<Key> = None;
+    let follows = |last: Key, key: Key| if E::ORDERED { last < key } else { last != key };
     let check = |key: &[u8], value: &[u8]| {
         rows += 1;
         match Key::try_from(key) {
-            Ok(key) if last.is_none_or(|last| last < key) && values.fits(&key, value) => {
+            Ok(key) if last.is_none_or(|last| follows(last, key)) && values.fits(&key, value) => {
                 last = Some(key);
             }
             _ => wrong += 1,
