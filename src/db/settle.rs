@@ -149,7 +149,11 @@ impl Shared {
             return Err(error);
         }
         last.push(0);
-        let loaded = first.map(|first| Span::new(first, Some(last)));
+        let loaded = match table.engine().is_ordered() {
+            true => first.map(|first| Span::new(first, Some(last))),
+            // They came in any order.
+            false => first.map(|_| Span::new(Bytes::new(), None::<Bytes>)),
+        };
         self.publish(table, change, &Absorbed { loaded, ..Absorbed::default() })?;
         Ok(count)
     }

@@ -3,7 +3,7 @@
 use crate::{commits, conflicts, keys, still, tens, tiny, tiny_options};
 use bytes::Bytes;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use tonearm::{Db, Lsm, OrderedTable, Side, Table, Transaction};
+use tonearm::{Db, Hash, Lsm, OrderedTable, Side, Table, Transaction};
 
 /// A transaction that makes `read`, and writes somewhere, so that it is checked.
 fn after(db: &Db, read: impl FnOnce(&mut Transaction)) -> Transaction {
@@ -216,6 +216,68 @@ fn bulk_loads_are_writes_of_their_range() {
     later.get(&table, [31]).unwrap().unwrap();
     later.insert(&table, [1], b"").unwrap();
     commits(later);
+}
+
+/// A hash table has no order in which a reader could have stopped.
+#[test]
+fn any_look_around_a_hash_table_is_a_look_at_all_of_it() {
+    let read_one: fn(&mut Transaction, &Hash) =
+        |tx, table| drop(tx.iter(table).next().unwrap().unwrap());
+    let get: fn(&mut Transaction, &Hash) = |tx, table| drop(tx.get(table, [30]).unwrap());
+    let put: fn(&Hash) = |table| table.insert(&[77], b"new").unwrap();
+    let overwrite: fn(&Hash) = |table| table.insert(&[30], b"new").unwrap();
+    let load: fn(&Hash) = |table| {
+        let entries = [[200], [77]].map(|key| Ok((Bytes::copy_from_slice(&key), Bytes::new())));
+        table.ingest(&mut entries.into_iter()).unwrap();
+    };
+    for (read, write, is_conflict) in [
+        (read_one, put, true),
+        (read_one, overwrite, true),
+        (get, put, false),
+        (get, overwrite, true),
+        (read_one, load, true),
+        (get, load, true),
+    ] {
+        let db = still();
+        db.lsm("results").unwrap();
+        let table = db.hash("table").unwrap();
+        for ten in 1..10_u8 {
+            table.insert(&[ten * 10], &[ten * 10]).unwrap();
+            if ten == 5 {
+                table.flush().unwrap();
+            }
+        }
+        let tx = after(&db, |tx| read(tx, &table));
+        write(&table);
+        if is_conflict { conflicts(tx) } else { commits(tx) }
+    }
+}
+
+#[test]
+fn a_hash_table_shows_pending_writes() {
+    let db = still();
+    let table = db.hash("table").unwrap();
+    for key in 0..100_u8 {
+        table.insert(&[key], &[key]).unwrap();
+        if key == 50 {
+            table.flush().unwrap();
+        }
+    }
+    let mut tx = db.transaction();
+    tx.insert(&table, [7], b"new").unwrap();
+    tx.insert(&table, [200], b"new").unwrap();
+    tx.remove(&table, [8]).unwrap();
+    let mut found = keys(tx.iter(&table));
+    found.sort_unstable();
+    let expected = (0..100).filter(|key| *key != 8).chain([200]);
+    assert!(found.into_iter().eq(expected));
+    assert_eq!(tx.get(&table, [7]).unwrap().unwrap(), b"new");
+    tx.insert(&db.lsm("results").unwrap(), b"both engines", b"").unwrap();
+    commits(tx);
+    assert_eq!(table.iter().count(), 100);
+    let before = db.transaction();
+    let later = db.hash("later").unwrap();
+    assert!(before.iter(&later).next().is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! might have run one after the other.
 
 mod basics;
+mod beside;
 mod conflicts;
 mod retries;
 
