@@ -187,6 +187,61 @@ fn scans(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a transaction costs beside a batch that does the same without being sure.
+fn transactions(c: &mut Criterion) {
+    let mut group = c.benchmark_group("commit");
+    group.throughput(Throughput::Elements(1));
+    let (_dir, db, table) = open(Db::builder());
+    let count = entries().min(100_000);
+    (0..count).for_each(|i| table.insert(&random_key(i), &VALUE).unwrap());
+    let mut i = 0;
+    let mut next = || {
+        i += 1;
+        [mix(2 * i), mix(2 * i + 1)].map(|i| random_key(i % count))
+    };
+    group.bench_function("batch of 2 puts", |b| {
+        b.iter(|| {
+            let mut batch = db.batch();
+            for key in &next() {
+                batch.insert(&table, key, VALUE);
+            }
+            batch.commit(Durability::Process).unwrap();
+        });
+    });
+    group.bench_function("2 gets, batch of 2 puts", |b| {
+        b.iter(|| {
+            let keys = next();
+            let mut batch = db.batch();
+            for key in &keys {
+                let first = table.get_with(key, |value| value[0]).unwrap();
+                batch.insert(&table, key, [first.unwrap(); 100]);
+            }
+            batch.commit(Durability::Process).unwrap();
+        });
+    });
+    group.bench_function("transaction of 2 gets and 2 puts", |b| {
+        b.iter(|| {
+            let keys = next();
+            let mut tx = db.transaction();
+            for key in &keys {
+                let first = tx.get_with(&table, key, |value| value[0]).unwrap();
+                tx.insert(&table, key, [first.unwrap(); 100]).unwrap();
+            }
+            tx.commit(Durability::Process).unwrap();
+        });
+    });
+    group.bench_function("transaction of 2 gets", |b| {
+        b.iter(|| {
+            let tx = db.transaction();
+            for key in &next() {
+                tx.get_with(&table, key, |value| value[0]).unwrap();
+            }
+            tx.commit(Durability::Process).unwrap();
+        });
+    });
+    group.finish();
+}
+
 /// A table without threads, so that flush and merge happen when the bench says so.
 fn by_hand(flushes: u64, each: u64) -> (TempDir, Db, Lsm) {
     let options = Db::builder().threads(0).memory(1 << 30).log_bytes(1 << 30);
@@ -239,5 +294,5 @@ fn opens(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, puts, durable_puts, gets, scans, background, opens);
+criterion_group!(benches, puts, durable_puts, gets, scans, transactions, background, opens);
 criterion_main!(benches);
