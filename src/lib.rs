@@ -49,6 +49,44 @@
 //!
 //! [Rebello et al., 2020]: https://www.usenix.org/conference/atc20/presentation/rebello
 //!
+//! # Transactions
+//!
+//! A [`Batch`] commits writes together; a [`Transaction`] also knows what they follow from. It reads
+//! one snapshot and its own writes, over all tables, whatever their engine, and its commit fails
+//! with [`ErrorKind::Conflict`] if somebody else wrote what it had read. So all transactions and
+//! batches happen as if one after the other: they are serializable. Nothing is locked, nobody waits.
+//!
+//! ```
+//! # fn main() -> tonearm::Result<()> {
+//! # let db = tonearm::Db::in_memory()?;
+//! use tonearm::{OrderedTable, Table, key};
+//!
+//! let queue = db.lsm("queue")?;
+//! let playing = db.lsm("playing")?;
+//! queue.insert(&key::encode(&1u64), b"So What")?;
+//!
+//! // Run again, from the start, if another thread took the same song at the same time.
+//! let song = db.transact(|tx| {
+//!     let Some((key, song)) = tx.first(&queue)? else { return Ok(None) };
+//!     tx.remove(&queue, key)?;
+//!     tx.insert(&playing, b"now", &song)?;
+//!     Ok(Some(song))
+//! })?;
+//! assert_eq!(song.unwrap(), b"So What");
+//! assert!(queue.first()?.is_none());
+//! # Ok(()) }
+//! ```
+//!
+//! - What counts as read is what was looked at: keys, there or not, and ranges as far as an iterator
+//!   came, gaps included. [`Transaction::untracked`] reads do not count.
+//! - Writes that follow from no read conflict with nothing; of two, the later wins.
+//! - [`Db::transact`] tries again after a conflict, up to a bound ([`TransactOptions::retries`]).
+//!   Keys that everybody reads and writes, such as one counter for all, are better written in turns.
+//! - [`Transaction::savepoint`] marks a place to go back to.
+//! - A transaction that wrote nothing saw one instant, and needs no check.
+//! - Keep them short: what others write is kept in memory meanwhile, up to a quarter of
+//!   [`Builder::memory`]. One that is open for longer has to be made again.
+//!
 //! # Threads
 //!
 //! Handles ([`Db`], tables, [`Snapshot`]) are `Send + Sync`, cheap to clone, and without lifetimes.

@@ -356,7 +356,8 @@ impl Transaction {
         self.begun.seq()
     }
 
-    /// Commits all of it, or nothing. See [`Durability`] for what `Ok` means.
+    /// Commits all of it, or nothing. See [`Durability`] for what `Ok` means. If it wrote nothing,
+    /// nothing happens, and nothing is synced.
     ///
     /// # Errors
     /// `Conflict` if something it read was written by others since it began, or if it was open for
