@@ -51,10 +51,11 @@
 //!
 //! # Transactions
 //!
-//! A [`Batch`] commits writes together; a [`Transaction`] also knows what they follow from. It reads
-//! one snapshot and its own writes, over all tables, whatever their engine, and its commit fails
-//! with [`ErrorKind::Conflict`] if somebody else wrote what it had read. So all transactions and
-//! batches happen as if one after the other: they are serializable. Nothing is locked, nobody waits.
+//! A [`Batch`] commits writes together; a [`Transaction`] also knows what they follow from. It
+//! reads one snapshot and its own writes, over all tables, whatever their engine, and its commit
+//! fails with [`ErrorKind::Conflict`] if somebody else wrote what it had read. So all transactions
+//! and batches happen as if one after the other: they are serializable. Nothing is locked, nobody
+//! waits.
 //!
 //! ```
 //! # fn main() -> tonearm::Result<()> {
@@ -77,11 +78,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - What counts as read is what was looked at: keys, there or not, and ranges as far as an iterator
-//!   came, gaps included. [`Transaction::untracked`] reads do not count.
+//! - What counts as read is what was looked at: keys, there or not, and ranges as far as an
+//!   iterator came, gaps included. [`Transaction::untracked`] reads do not count.
 //! - Writes that follow from no read conflict with nothing; of two, the later wins.
 //! - [`Db::transact`] tries again after a conflict, up to a bound ([`TransactOptions::retries`]).
-//!   Keys that everybody reads and writes, such as one counter for all, are better written in turns.
+//!   Keys that everybody reads and writes, such as one counter for all, are better written in
+//!   turns.
 //! - [`Transaction::savepoint`] marks a place to go back to.
 //! - A transaction that wrote nothing saw one instant, and needs no check.
 //! - Keep them short: what others write is kept in memory meanwhile, up to a quarter of
