@@ -10,11 +10,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use crate::{
-    Compression, LsmOptions,
+    Compression, HashOptions, LsmOptions,
     cache::BlockCache,
     codec::{
         Reader, blindness, compress, decompress, key_hash, put_bytes, put_u32, put_u64, put_varint,
+        seeded_hash,
     },
+    hash::{Candidate, HashRun, HashRunMeta, HashRunOptions, HashRunWriter, Slice, hash_run_name},
     log::{Log, LogOptions, payload_crc, replay},
     manifest::{Edit, Manifest, State},
     sorted::{
@@ -202,6 +204,92 @@ fn read_run(run: &Arc<Run>, is_forged: bool) {
         let _ = cursor.seek(key);
         let _ = cursor.seek_before(key);
         let _ = run.get(key, key_hash(key), &mut |found| drop(found.to_value()));
+    }
+    let _ = run.verify();
+}
+
+pub fn hash_options(data: &[u8]) {
+    if let Some(options) = HashOptions::decode(data) {
+        assert_eq!(HashOptions::decode(&options.encode()), Some(options));
+    }
+}
+
+pub fn hash_run_meta(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    if let Some(meta) = HashRunMeta::decode(&mut reader) {
+        let mut bytes = Vec::new();
+        meta.encode(&mut bytes);
+        assert_eq!(HashRunMeta::decode(&mut Reader::new(&bytes)), Some(meta));
+    }
+}
+
+/// A hash run with some bytes changed: opened, read in every way, verified, salvaged.
+pub fn hash_run(data: &[u8]) {
+    let Some(([kind, way], changes)) = data.split_first_chunk() else { return };
+    blind(way & 1 == 1);
+    let folder = MemFolder::default();
+    let seed = u64::from(*kind >> 2 & 3);
+    let (mut meta, keys) = write_hash_run(&folder, *kind, seed);
+    let name = hash_run_name(meta.file);
+    mutate(&folder, &name, changes);
+    if way & 2 == 2 {
+        // A manifest that agrees with a file of another length.
+        meta.bytes = folder.open(&name, Access::Read).unwrap().size().unwrap();
+    }
+    let cache = Arc::new(BlockCache::new(usize::from(*way) << 8));
+    let access = match way & 4 {
+        0 => RunAccess::Mapped(cache),
+        _ => RunAccess::Cached(cache),
+    };
+    if let Ok(run) = HashRun::open(&folder, meta.clone(), seed, &access) {
+        read_hash_run(&run, &keys);
+    }
+    if let Ok((run, _)) = HashRun::open_damaged(&folder, meta) {
+        let _ = run.rescue(&mut |_, _, _| Ok(()));
+    }
+    blind(false);
+}
+
+fn write_hash_run(folder: &MemFolder, kind: u8, seed: u64) -> (HashRunMeta, Vec<Vec<u8>>) {
+    let compression = [Compression::None, Compression::Lz4][usize::from(kind & 1)];
+    let slice = Slice { bits: kind >> 1 & 1, number: 0 };
+    let options = HashRunOptions { seed, compression, slice, age: 5 };
+    let mut writer = HashRunWriter::create(folder, 7, options).unwrap();
+    let key = |i: u32| format!("key{i:03}{}", "x".repeat(if i % 19 == 4 { 1200 } else { 3 }));
+    let count = u32::from(kind >> 4) * 24;
+    let mut keys: Vec<Vec<u8>> = (0..count).map(|i| key(i).into_bytes()).collect();
+    keys.retain(|key| slice.has(seeded_hash(key, seed)));
+    keys.sort_by_key(|key| seeded_hash(key, seed));
+    for (i, key) in keys.iter().enumerate() {
+        let value = vec![i as u8; if i % 17 == 3 { 1900 } else { i % 40 }];
+        let kind = if i % 5 == 4 { Kind::Delete } else { Kind::Put };
+        writer.add(seeded_hash(key, seed), key, kind, &value).unwrap();
+    }
+    (writer.finish().unwrap(), keys)
+}
+
+fn read_hash_run(run: &Arc<HashRun>, keys: &[Vec<u8>]) {
+    let mut cursor = run.cursor();
+    let mut steps = 0;
+    let mut moved = cursor.seek_first();
+    while moved.is_ok() && cursor.valid() && steps < 10_000 {
+        steps += 1;
+        let _ = (cursor.kind(), cursor.value().is_ok(), cursor.pinned_value().is_ok());
+        moved = cursor.next();
+    }
+    let mut moved = cursor.seek_last();
+    while moved.is_ok() && cursor.valid() && steps < 20_000 {
+        steps += 1;
+        moved = cursor.prev();
+    }
+    for key in keys.iter().map(Vec::as_slice).chain([&b""[..], b"absent"]) {
+        let hash = run.hash(key);
+        let target = [&hash.to_be_bytes()[..], key].concat();
+        let _ = (cursor.seek(&target).is_ok(), cursor.seek_before(&target).is_ok());
+        let _ = run.get(key, hash, &mut |found| drop(found.to_value()));
+        if let Ok(Candidate::At(unit)) = run.candidate(hash) {
+            let _ = run.get_at(unit, key, &mut |found| drop(found.to_value()));
+        }
     }
     let _ = run.verify();
 }

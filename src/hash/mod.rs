@@ -32,4 +32,6 @@ mod tests;
 pub use handle::Hash;
 pub(crate) use home::HashHome;
 pub use options::HashOptions;
+#[cfg(fuzzing)]
+pub(crate) use run::{Candidate, HashRunOptions, HashRunWriter, Slice};
 pub(crate) use run::{HashRun, HashRunMeta, hash_run_name};
