@@ -28,8 +28,13 @@
 //! | engine | for | reads | writes |
 //! | --- | --- | --- | --- |
 //! | [`lsm`] | events, counters, queues | a filter and one block a level | sequential, merged later |
+//! | [`hash`] | cards, profiles, sessions | whole keys: an index line and a page | as `lsm` |
 //!
-//! More engines (an ordered tree for data read often, a hash table, large columnar pages) are being
+//! A hash table ([`Db::hash`]) keeps no order: it is a [`Table`] and no [`OrderedTable`], and its
+//! iterators go in the order of the keys' hashes. It answers look-ups several times as fast as an
+//! ordered table, above all [`Table::get_many`], and takes [`Table::ingest`] in any order.
+//!
+//! More engines (an ordered tree for data read often, large columnar pages) are being
 //! built on the same log; the traits [`Table`] and [`OrderedTable`] are what they have in common.
 //!
 //! # What a commit survives
