@@ -20,6 +20,8 @@ use hdrhistogram::Histogram;
 use instant_distance::{HnswMap, Point, Search};
 use std::{
     collections::BTreeMap,
+    fs,
+    io::{Seek, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -38,7 +40,7 @@ usage: cargo run --release --example play_button -- [options]
 
   --clicks N     how many clicks to make one by one, each durable (default: 20000)
   --batched N    how many clicks to take in bulk (default: 1000000)
-  --clients N    how many threads click at once (default: 4)
+  --clients N    how many threads click at once (default: 1; more share syncs, and wait longer)
   --users N      how many users there are (default: 100000)
   --songs N      how many songs there are (default: 20000)
   --seed N       make other users, songs and clicks (default: 1)
@@ -104,7 +106,7 @@ impl Args {
         let mut args = Self {
             clicks: 20_000,
             batched: 1_000_000,
-            clients: 4,
+            clients: 1,
             users: 100_000,
             songs: 20_000,
             seed: 1,
@@ -142,6 +144,7 @@ fn run(args: &Args) -> Result<()> {
         Some(dir) => dir.clone(),
         None => temporary.insert(tempfile::tempdir()?).path().join("play"),
     };
+    let alone = syncs(&folder)?;
     let store = Store::open(&folder, args)?;
     let start = Instant::now();
     let graph = store.graph(args.seed)?;
@@ -152,7 +155,14 @@ fn run(args: &Args) -> Result<()> {
     let last = store.click(args, args.clicks + args.batched);
     println!("\n{}", store.play(&graph, &last, &mut Search::default(), &mut Times::new()?)?);
     let clicks = store.check()?;
-    println!("{clicks} clicks in all, and the counters agree\n\n{times}");
+    print!("{clicks} clicks in all, and the counters agree\n\n{times}");
+    println!(
+        "{:<24} {:>10.1} {:>10.1} {:>10.1}   for comparison: 200 bytes into a file of zeros\n",
+        "one sync of this disk",
+        alone.value_at_quantile(0.5) as f64 / 1000.0,
+        alone.value_at_quantile(0.99) as f64 / 1000.0,
+        alone.value_at_quantile(0.999) as f64 / 1000.0,
+    );
     let whole = times.0.last().ok_or("nothing was timed")?;
     println!(
         "play_button: clicks={} durable_p50_us={} durable_p99_us={} batched_per_s={per_second}",
@@ -161,6 +171,25 @@ fn run(args: &Args) -> Result<()> {
         whole.value_at_quantile(0.99) / 1000,
     );
     Ok(())
+}
+
+/// How long the disk itself takes to make a click's worth of bytes durable.
+fn syncs(folder: &Path) -> Result<Histogram<u64>> {
+    fs::create_dir_all(folder)?;
+    let path = folder.join("sync.tmp");
+    let mut file = fs::File::create(&path)?;
+    file.write_all(&[0; 64 << 10])?;
+    file.sync_all()?;
+    file.rewind()?;
+    let mut times = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
+    for _ in 0..200 {
+        let start = Instant::now();
+        file.write_all(&[1; 200])?;
+        file.sync_data()?;
+        times.saturating_record(u64::try_from(start.elapsed().as_nanos())?);
+    }
+    fs::remove_file(path)?;
+    Ok(times)
 }
 
 /// All clients click, each one after the other.
