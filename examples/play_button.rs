@@ -12,8 +12,9 @@
 //!                     table `counts`, a hash index  }
 //! ```
 //!
-//! Each step is timed, with several clients at once. Then clicks arrive in bulk, as from another
-//! service's queue, a thousand in a transaction. At the end the counters must say what the clicks do.
+//! Each step is timed, with one client or several at once. Then clicks arrive in bulk, as from
+//! another service's queue, a thousand in a transaction. At the end the counters must say what the
+//! clicks do.
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
