@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Result,
-    codec::seeded_hash,
+    codec::{prefetch, seeded_hash},
     sorted::{Cursor, Deletes, Kind, Merge},
     table::{Op, Shop},
 };
@@ -21,6 +21,9 @@ use std::{ops::Range, sync::Arc};
 
 /// Bytes of keys and values in a batch.
 const BATCH_BYTES: usize = if cfg!(test) { 16 << 10 } else { 64 << 20 };
+/// How many entries ahead memory is asked for, and how much of it at a time.
+const AHEAD: usize = 16;
+const LINE: usize = 64;
 /// So many runs are merged at once.
 const RUNS_MAX: usize = if cfg!(test) { 4 } else { 64 };
 
@@ -117,7 +120,11 @@ impl Batch {
         let mut output = Output::new(shop, table, age, bits);
         let mut last: Option<Entry> = None;
         let part = |range: Range<usize>| self.bytes.get(range).unwrap_or_default();
-        for entry in &self.entries {
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let Some(ahead) = self.entries.get(i + AHEAD) {
+                prefetch(&self.bytes, ahead.start as usize);
+                prefetch(&self.bytes, ahead.start as usize + LINE);
+            }
             let key = part(entry.key());
             let is_again =
                 last.is_some_and(|last| last.hash == entry.hash && part(last.key()) == key);
