@@ -41,6 +41,25 @@ pub(super) struct Core {
     pub(super) generation: AtomicU64,
 }
 
+impl Drop for Core {
+    /// Snapshots, iterators and long values outlive their database. Whoever opens it next must not
+    /// write where they read: they become readers like those in other processes.
+    fn drop(&mut self) {
+        let current = self.current.swap(Version::new(None, self.work.clone()));
+        let Some((pages, tree)) = current.tree.clone() else { return };
+        let tree = Arc::downgrade(&tree);
+        drop(current);
+        let is_read = |space: &Arc<Space>| space.is_read();
+        let known = pages.space.lock().as_ref().map(is_read);
+        if known.unwrap_or(tree.strong_count() > 0)
+            && let Some(folder) = self.folder.get()
+            && let Ok(Some(lock)) = folder.share()
+        {
+            pages.file.keep(lock);
+        }
+    }
+}
+
 /// A new version that is not published yet.
 pub(super) struct Woven {
     pub(super) pages: Arc<Pages>,

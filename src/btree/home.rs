@@ -28,25 +28,30 @@ pub(crate) struct BtreeHome(Arc<Core>);
 impl BtreeHome {
     /// A home without entries.
     pub(crate) fn new(options: BtreeOptions) -> Self {
-        Self::of(options, None)
+        Self::of(options, OnceLock::new(), None)
     }
 
     /// The home whose file is numbered `file` and whose current version is `root`.
     pub(crate) fn open(
         options: BtreeOptions,
-        folder: &dyn Folder,
+        folder: &Arc<dyn Folder>,
         file: FileId,
         root: &[u8],
         access: &RunAccess,
     ) -> Result<Self> {
         let root = PageRoot::decode(root)
             .ok_or_else(|| Error::corrupt("manifest", 0, "a table's root does not decode"))?;
-        let file = PageFile::open(folder, file, options.page_len(), root.pages, access)?;
+        let file = PageFile::open(&**folder, file, options.page_len(), root.pages, access)?;
         let pages = Arc::new(Pages { file: file.clone(), space: Mutex::new(None) });
-        Ok(Self::of(options, Some((pages, PageTree::new(file, root)))))
+        let tree = PageTree::new(file, root);
+        Ok(Self::of(options, OnceLock::from(folder.clone()), Some((pages, tree))))
     }
 
-    fn of(options: BtreeOptions, tree: Option<(Arc<Pages>, Arc<PageTree>)>) -> Self {
+    fn of(
+        options: BtreeOptions,
+        folder: OnceLock<Arc<dyn Folder>>,
+        tree: Option<(Arc<Pages>, Arc<PageTree>)>,
+    ) -> Self {
         let work: Arc<Work> = Arc::default();
         let version = Version::new(tree, work.clone());
         Self(Arc::new(Core {
@@ -54,7 +59,7 @@ impl BtreeHome {
             generation: AtomicU64::new(version.generation()),
             current: ArcSwap::from(version),
             claims: Arc::<Claims>::default(),
-            folder: OnceLock::new(),
+            folder,
             work,
         }))
     }

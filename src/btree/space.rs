@@ -255,6 +255,11 @@ impl Space {
         fits.then_some(inner.pages)
     }
 
+    /// Whether any version may still be read.
+    pub(super) fn is_read(&self) -> bool {
+        self.inner.lock().live.iter().any(|(_, tree)| tree.strong_count() > 0)
+    }
+
     /// The file was cut to `pages`.
     pub(super) fn was_cut(&self, pages: u32) {
         self.inner.lock().on_disk = pages;

@@ -153,11 +153,12 @@ impl Host {
         panic!("background work does not end");
     }
 
+    /// What is pinned goes on.
     fn reopen(&mut self) {
-        self.pinned.clear();
         let Some(file) = self.file else { return };
         let (options, folder) = (self.options.clone(), self.shop.folder.clone());
-        let home = BtreeHome::open(options, &*folder, file, &self.root, &self.shop.access);
+        self.home = BtreeHome::new(options.clone());
+        let home = BtreeHome::open(options, &folder, file, &self.root, &self.shop.access);
         self.home = home.unwrap();
     }
 
@@ -352,7 +353,7 @@ fn a_reader_elsewhere_holds_up_all_pages() {
     let reader = host.shop.folder.share().unwrap();
     let other = {
         let (options, folder) = (host.options.clone(), host.shop.folder.clone());
-        BtreeHome::open(options, &*folder, 1, &host.root, &host.shop.access).unwrap()
+        BtreeHome::open(options, &folder, 1, &host.root, &host.shop.access).unwrap()
     };
     let model = host.model.clone();
     for _ in 0..5 {
@@ -449,7 +450,7 @@ fn roots_are_checked_when_opened() {
     host.write(&puts(0..500, 50));
     let open = |root: &[u8]| -> Result<()> {
         let (options, access) = (host.options.clone(), &host.shop.access);
-        BtreeHome::open(options, &*host.shop.folder, 1, root, access).map(drop)
+        BtreeHome::open(options, &host.shop.folder, 1, root, access).map(drop)
     };
     open(&host.root).unwrap();
     let root = PageRoot::decode(&host.root).unwrap();
@@ -458,6 +459,6 @@ fn roots_are_checked_when_opened() {
     assert!(open(b"").unwrap_err().is_corrupt());
     let other = host.options.clone().page_bytes(1024);
     let opened =
-        BtreeHome::open(other, &*host.shop.folder, 1, &host.root, &host.shop.access).map(drop);
+        BtreeHome::open(other, &host.shop.folder, 1, &host.root, &host.shop.access).map(drop);
     assert!(opened.unwrap_err().is_corrupt());
 }

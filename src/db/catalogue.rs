@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// Opens the home of a table that the manifest lists.
 pub(super) fn open_home(
-    folder: &dyn Folder,
+    folder: &Arc<dyn Folder>,
     record: &TableRecord,
     access: &RunAccess,
 ) -> Result<(Engine, Arc<dyn Home>)> {
@@ -33,9 +33,9 @@ pub(super) fn open_home(
         Error::new(ErrorKind::Version, message)
     })?;
     let home: Arc<dyn Home> = match engine {
-        Engine::Lsm => open_lsm(folder, record, access)?,
+        Engine::Lsm => open_lsm(&**folder, record, access)?,
         Engine::Btree => open_btree(folder, record, access)?,
-        Engine::Hash => open_hash(folder, record, access)?,
+        Engine::Hash => open_hash(&**folder, record, access)?,
     };
     Ok((engine, home))
 }
@@ -49,7 +49,7 @@ fn open_lsm(folder: &dyn Folder, record: &TableRecord, access: &RunAccess) -> Re
 }
 
 fn open_btree(
-    folder: &dyn Folder,
+    folder: &Arc<dyn Folder>,
     record: &TableRecord,
     access: &RunAccess,
 ) -> Result<Arc<BtreeHome>> {

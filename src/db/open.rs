@@ -122,7 +122,7 @@ impl Parts {
         let views = Arc::new(Mutex::new(()));
         let mut tables = Tables::new();
         for record in state.tables.values() {
-            let (engine, home) = catalogue::open_home(&**folder, record, &access)?;
+            let (engine, home) = catalogue::open_home(folder, record, &access)?;
             let (active, _) = Memtable::new(options.memtable_capacity(), Memory::Own);
             let (views, visible) = (views.clone(), visible.clone());
             let name = record.name.as_str();

@@ -5,7 +5,7 @@ use std::{
     ops::Bound,
     sync::Arc,
 };
-use tonearm::{Entries, Lsm, OrderedTable, Result, Side, Table, TableAt, Value};
+use tonearm::{Entries, OrderedTable, Result, Side, Table, TableAt, Value};
 
 /// What a table should hold. Cheap enough to keep a copy for each snapshot.
 pub(crate) type Oracle = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
@@ -63,7 +63,7 @@ macro_rules! reads {
     };
 }
 
-reads!(Lsm, Table, OrderedTable);
+reads!(dyn OrderedTable, Table, OrderedTable);
 reads!(TableAt, TableAt, TableAt);
 
 /// Entries between two bounds, which may be the wrong way round.

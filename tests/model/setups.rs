@@ -2,7 +2,7 @@
 //! little data makes many blocks, files, levels and log segments.
 
 use crate::content::{ALL_KEYS, Content, KeyKind};
-use tonearm::{Builder, Compression, Db, Durability, LsmOptions, ReadPath};
+use tonearm::{BtreeOptions, Builder, Compression, Db, Durability, LsmOptions, ReadPath};
 
 /// What a database lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,24 @@ pub(crate) enum On {
     },
 }
 
+/// Which tables are B+trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trees {
+    None,
+    Half,
+    All,
+}
+
+impl Trees {
+    pub(crate) fn is_tree(self, serial: u64) -> bool {
+        match self {
+            Trees::None => false,
+            Trees::Half => serial % 2 == 0,
+            Trees::All => true,
+        }
+    }
+}
+
 /// One database to walk on.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -24,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) on: On,
     pub(crate) builder: Builder,
     pub(crate) options: LsmOptions,
+    pub(crate) trees: Trees,
+    pub(crate) tree_options: BtreeOptions,
     pub(crate) content: Content,
     /// How many operations an everyday walk has.
     pub(crate) ops: usize,
@@ -59,7 +79,17 @@ pub(crate) fn tiny_builder() -> Builder {
 }
 
 fn setup(name: &'static str, on: On, builder: Builder, options: LsmOptions) -> Setup {
-    Setup { name, on, builder, options, content: MIXED, ops: 1500 }
+    let tree_options = BtreeOptions::new().page_bytes(256).spare_percent(30);
+    Setup {
+        name,
+        on,
+        builder,
+        options,
+        trees: Trees::None,
+        tree_options,
+        content: MIXED,
+        ops: 1500,
+    }
 }
 
 /// In memory.
@@ -83,6 +113,10 @@ pub(crate) fn in_memory() -> Vec<Setup> {
             builder: tiny_builder().read_path(ReadPath::Cached),
             ..tiny("zstd, cached")
         },
+        Setup { trees: Trees::All, ..tiny("trees") },
+        Setup { trees: Trees::Half, builder: tiny_builder().threads(2), ..tiny("trees beside") },
+        Setup { trees: Trees::All, content: COUNTERS, ops: 4000, ..tiny("trees, counters") },
+        Setup { tree_options: BtreeOptions::new(), trees: Trees::All, ..tiny("trees, defaults") },
         Setup {
             options: LsmOptions::new().block_bytes(32 << 10).file_bytes(64 << 10),
             builder: tiny_builder().memtable_bytes(64 << 10).memory(1 << 20),
@@ -113,6 +147,19 @@ pub(crate) fn on_files() -> Vec<Setup> {
             content: SHARED,
             ..tiny("files, mapped, zstd, shared")
         },
+        Setup { trees: Trees::All, ..tiny("files, trees") },
+        Setup {
+            trees: Trees::All,
+            tree_options: BtreeOptions::new().page_bytes(1024),
+            builder: tiny_builder().read_path(ReadPath::Mapped).threads(2),
+            content: SHARED,
+            ..tiny("files, trees, mapped, shared")
+        },
+        Setup {
+            trees: Trees::Half,
+            builder: cached().memory(0).threads(1),
+            ..tiny("files, trees beside, almost no cache")
+        },
         Setup {
             builder: tiny_builder().segment_bytes(4096).log_bytes(0).mapped_log(false),
             content: SMALL,
@@ -142,6 +189,12 @@ pub(crate) fn on_disks() -> Vec<Setup> {
         Setup { content: SMALL, ..tiny("disk", on(false, false)) },
         Setup { content: SMALL, ..tiny("disk, mappable", on(true, false)) },
         Setup { content: SMALL, ..tiny("disk, troubled", on(false, true)) },
+        Setup { trees: Trees::All, ..tiny("disk, trees, troubled", on(true, true)) },
+        Setup {
+            trees: Trees::Half,
+            content: SMALL,
+            ..tiny("disk, trees beside", on(false, false))
+        },
         Setup {
             content: SMALL,
             builder: cached(),

@@ -4,12 +4,12 @@ use crate::{
     oracle::{self, Oracle, Reads, all_same, all_same_back, between, borrowed, prefixed, same},
     setups::On,
     transactions,
-    world::{Past, Place, Slot, Walk, World},
+    world::{Past, Place, Slot, Walk, World, open_table},
 };
 use bytes::Bytes;
 use std::{ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Db, Durability, Entries, ErrorKind, Lsm, OrderedTable, Side, Table,
+    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side, Table,
     vfs::{Folder, mem::MemFolder},
 };
 
@@ -79,7 +79,7 @@ fn batch(world: &mut World<'_>) {
     for _ in 0..world.choices.below(12) {
         let at = world.choices.below(world.tables.len());
         let (table, oracle) = (world.tables[at].table.clone(), &mut after[at]);
-        add(world, &mut batch, &table, oracle);
+        add(world, &mut batch, &*table, oracle);
     }
     match world.choices.below(8) {
         0 => drop(batch),
@@ -93,7 +93,7 @@ fn batch(world: &mut World<'_>) {
 }
 
 /// Adds one write to a batch, and to what the table should hold after it.
-fn add(world: &mut World<'_>, batch: &mut Batch, table: &Lsm, oracle: &mut Oracle) {
+fn add(world: &mut World<'_>, batch: &mut Batch, table: &dyn OrderedTable, oracle: &mut Oracle) {
     let key = world.key();
     match world.choices.below(8) {
         0 => {
@@ -149,7 +149,7 @@ fn refused(world: &mut World<'_>) {
     let key = world.key();
     let mut batch = world.db().batch();
     let table = world.slot().table.clone();
-    batch.insert(&table, &key, "lost").remove(&table, &long).insert(&table, b"x", "lost");
+    batch.insert(&*table, &key, "lost").remove(&*table, &long).insert(&*table, b"x", "lost");
     let entry = |key: &[u8]| Ok((Bytes::copy_from_slice(key), Bytes::from_static(b"lost")));
     let twice = [entry(b"a"), entry(b"b"), entry(b"b")];
     let absent = Db::builder().create(false).open("no/such/folder").map(drop).unwrap_err();
@@ -223,16 +223,21 @@ fn read_past(world: &mut World<'_>) {
 
 fn read(world: &mut World<'_>) {
     let (table, oracle) = some_table(world);
-    look(world, &table, &oracle, "a table");
+    look(world, &*table, &oracle, "a table");
 }
 
-fn some_table(world: &mut World<'_>) -> (Lsm, Oracle) {
+fn some_table(world: &mut World<'_>) -> (Arc<dyn OrderedTable>, Oracle) {
     let slot = world.slot();
     (slot.table.clone(), slot.oracle.clone())
 }
 
 /// One read of some kind.
-pub(crate) fn look(world: &mut World<'_>, table: &impl Reads, oracle: &Oracle, what: &str) {
+pub(crate) fn look(
+    world: &mut World<'_>,
+    table: &(impl Reads + ?Sized),
+    oracle: &Oracle,
+    what: &str,
+) {
     let key = world.key();
     let value = oracle.get(&*key).map(|value| &**value);
     let fits = |entry: Option<(tonearm::Value, tonearm::Value)>, expected, what: &str| {
@@ -279,7 +284,7 @@ pub(crate) fn look(world: &mut World<'_>, table: &impl Reads, oracle: &Oracle, w
 /// An iterator of some kind and what it should yield.
 fn some_entries(
     world: &mut World<'_>,
-    table: &impl Reads,
+    table: &(impl Reads + ?Sized),
     oracle: &Oracle,
 ) -> (Entries, std::collections::VecDeque<oracle::Entry>) {
     let content = world.setup.content;
@@ -317,11 +322,11 @@ fn prefix(world: &mut World<'_>) {
 /// Everything, both ways.
 pub(crate) fn scan(world: &mut World<'_>) {
     for slot in &world.tables {
-        check(&slot.table, &slot.oracle, "scan");
+        check(&*slot.table, &slot.oracle, "scan");
     }
 }
 
-fn check(table: &impl Reads, oracle: &Oracle, what: &str) {
+fn check(table: &(impl Reads + ?Sized), oracle: &Oracle, what: &str) {
     let all = between(oracle, Bound::Unbounded, Bound::Unbounded);
     all_same(table.all(), &all, what);
     all_same_back(table.all(), &all, what);
@@ -336,7 +341,7 @@ fn open_walk(world: &mut World<'_>) {
         world.walks.swap_remove(index);
     }
     let (table, oracle) = some_table(world);
-    let (entries, expected) = some_entries(world, &table, &oracle);
+    let (entries, expected) = some_entries(world, &*table, &oracle);
     world.walks.push(Walk { entries, expected });
 }
 
@@ -412,7 +417,7 @@ fn backup(world: &mut World<'_>) {
     same_tables(world, &copy, "the copy");
     copy.verify().unwrap();
     for slot in &world.tables {
-        let table = copy.lsm(&slot.name).unwrap();
+        let table = open_table(&copy, &slot.name).unwrap();
         table.insert(b"only in the copy", b"1").unwrap();
         assert!(slot.table.get(b"only in the copy").unwrap().is_none());
     }
@@ -421,7 +426,7 @@ fn backup(world: &mut World<'_>) {
 fn same_tables(world: &World<'_>, db: &Db, what: &str) {
     assert_eq!(db.tables().len(), world.tables.len(), "{what}");
     for slot in &world.tables {
-        check(&db.lsm(&slot.name).unwrap(), &slot.oracle, what);
+        check(&*open_table(db, &slot.name).unwrap(), &slot.oracle, what);
     }
 }
 
@@ -433,7 +438,7 @@ fn read_only(world: &mut World<'_>) {
         opened => opened.unwrap(),
     };
     same_tables(world, &reader, "a reader");
-    let table = reader.lsm(&world.tables[0].name).unwrap();
+    let table = open_table(&reader, &world.tables[0].name).unwrap();
     assert_eq!(table.insert(b"", b"").unwrap_err().kind(), ErrorKind::Misuse);
     if world.setup.on == On::Memory {
         reader.verify().unwrap();

@@ -6,12 +6,14 @@ use crate::{
     world::World,
 };
 use std::ops::Bound;
+use std::sync::Arc;
 use tonearm::{
-    Durability, Entries, ErrorKind, Lsm, Result, Savepoint, Side, Table, Transaction, Value,
+    Durability, Entries, ErrorKind, OrderedTable, Result, Savepoint, Side, Table, Transaction,
+    Value,
 };
 
 /// A table inside a transaction.
-struct Inside<'a>(&'a Transaction, &'a Lsm);
+struct Inside<'a>(&'a Transaction, &'a dyn OrderedTable);
 
 impl Reads for Inside<'_> {
     fn value_of(&self, key: &[u8]) -> Result<Option<Value>> {
@@ -49,7 +51,7 @@ impl Reads for Inside<'_> {
 /// One that is being made, and what the tables hold in its eyes.
 struct Making {
     tx: Transaction,
-    tables: Vec<(Lsm, Oracle)>,
+    tables: Vec<(Arc<dyn OrderedTable>, Oracle)>,
     savepoint: Option<(Savepoint, Vec<Oracle>)>,
 }
 
@@ -60,7 +62,7 @@ pub(crate) fn transaction(world: &mut World<'_>) {
     let mut making = Making { tx, tables, savepoint: None };
     let disturbed = world.choices.one_in(4).then(|| world.key());
     if let Some(key) = &disturbed {
-        making.tx.get(&making.tables[0].0, key).unwrap();
+        making.tx.get(&*making.tables[0].0, key).unwrap();
     }
     for _ in 0..world.choices.below(14) {
         step(world, &mut making);
@@ -93,10 +95,10 @@ fn step(world: &mut World<'_>, making: &mut Making) {
     let at = world.choices.below(making.tables.len());
     let (table, oracle) = making.tables[at].clone();
     match world.choices.below(12) {
-        0..4 => look(world, &Inside(&making.tx, &table), &oracle, "a table in a transaction"),
-        4 => look(world, &making.tx.untracked(&table), &oracle, "an untracked table"),
+        0..4 => look(world, &Inside(&making.tx, &*table), &oracle, "a table in a transaction"),
+        4 => look(world, &making.tx.untracked(&*table), &oracle, "an untracked table"),
         5 => save_or_go_back(making),
-        _ => write(world, &mut making.tx, &table, &mut making.tables[at].1),
+        _ => write(world, &mut making.tx, &*table, &mut making.tables[at].1),
     }
 }
 
@@ -113,7 +115,12 @@ fn save_or_go_back(making: &mut Making) {
     }
 }
 
-fn write(world: &mut World<'_>, tx: &mut Transaction, table: &Lsm, oracle: &mut Oracle) {
+fn write(
+    world: &mut World<'_>,
+    tx: &mut Transaction,
+    table: &dyn OrderedTable,
+    oracle: &mut Oracle,
+) {
     let key = world.key();
     match world.choices.below(8) {
         0 => {

@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tonearm::{
-    Builder, Db, Entries, Lsm, Result, Snapshot, Table, TableAt,
+    Builder, Db, Engine, Entries, OrderedTable, Result, Snapshot, Table, TableAt,
     vfs::{Folder, mem::MemFolder, sim::SimDisk},
 };
 
@@ -67,7 +67,7 @@ pub(crate) struct Slot {
     /// Never the same for two tables.
     pub(crate) serial: u64,
     pub(crate) name: String,
-    pub(crate) table: Lsm,
+    pub(crate) table: Arc<dyn OrderedTable>,
     pub(crate) oracle: Oracle,
 }
 
@@ -83,6 +83,14 @@ pub(crate) struct Past {
 pub(crate) struct Walk {
     pub(crate) entries: Entries,
     pub(crate) expected: VecDeque<Entry>,
+}
+
+/// The table of that name, of whatever engine.
+pub(crate) fn open_table(db: &Db, name: &str) -> Result<Arc<dyn OrderedTable>> {
+    Ok(match db.table(name)?.engine() {
+        Engine::Btree => Arc::new(db.btree(name)?),
+        _ => Arc::new(db.lsm(name)?),
+    })
 }
 
 pub(crate) struct World<'a> {
@@ -125,8 +133,12 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn create(&mut self, name: &str) {
-        let table = self.db().lsm_with(name, &self.setup.options).unwrap();
         self.serials += 1;
+        let (is_tree, db) = (self.setup.trees.is_tree(self.serials), self.db());
+        let table: Arc<dyn OrderedTable> = match is_tree {
+            true => Arc::new(db.btree_with(name, &self.setup.tree_options).unwrap()),
+            false => Arc::new(db.lsm_with(name, &self.setup.options).unwrap()),
+        };
         let (serial, name) = (self.serials, name.to_owned());
         self.tables.push(Slot { serial, name, table, oracle: Oracle::new() });
     }
@@ -162,7 +174,7 @@ impl<'a> World<'a> {
         let db = self.place.open(self.setup.builder.clone()).unwrap();
         for ((serial, name, oracle), old) in slots.into_iter().zip(names) {
             assert_eq!(name, *old);
-            let table = db.lsm(&name).unwrap();
+            let table = open_table(&db, &name).unwrap();
             self.tables.push(Slot { serial, name, table, oracle });
         }
         let mut names: Vec<_> = self.tables.iter().map(|slot| slot.name.clone()).collect();

@@ -30,7 +30,7 @@ use crate::{
     cache::BlockCache,
     error::{Error, ErrorKind},
     sorted::RunAccess,
-    vfs::{Access, File, Folder, LiveMap, SyncKind, read_exact_at, write_all_at},
+    vfs::{Access, File, Folder, LiveMap, Lock, SyncKind, read_exact_at, write_all_at},
 };
 use arc_swap::ArcSwapOption;
 use format::{HEADER_BYTES, Header, decode_header, encode_header};
@@ -67,6 +67,8 @@ pub(crate) struct PageFile {
     mapping: ArcSwapOption<Mapping>,
     cache: Arc<BlockCache>,
     grave: Grave,
+    /// Held as long as anybody reads the file after its database was closed.
+    reading: OnceLock<Box<dyn Lock>>,
 }
 
 impl PageFile {
@@ -134,6 +136,7 @@ impl PageFile {
             mapping: ArcSwapOption::empty(),
             cache: cache.clone(),
             grave: Grave::new(id, pages_name(id)),
+            reading: OnceLock::new(),
         };
         if is_mapped {
             let size = made.file.size().map_err(|e| made.failed("read the length of", e))?;
@@ -164,6 +167,11 @@ impl PageFile {
     /// Once nobody has the file open any more, its number goes `to` there.
     pub(crate) fn retire(&self, to: &Arc<Graveyard>) {
         self.grave.retire(to);
+    }
+
+    /// Keeps `lock` as long as any version of a tree in the file is there.
+    pub(crate) fn keep(&self, lock: Box<dyn Lock>) {
+        self.reading.get_or_init(|| lock);
     }
 
     fn offset(&self, page: u32) -> u64 {
