@@ -10,7 +10,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use crate::{
-    Compression, HashOptions, LsmOptions,
+    BtreeOptions, Compression, HashOptions, LsmOptions,
+    btree::BtreeHome,
     cache::BlockCache,
     codec::{
         Reader, blindness, compress, decompress, key_hash, put_bytes, put_u32, put_u64, put_varint,
@@ -19,11 +20,12 @@ use crate::{
     hash::{Candidate, HashRun, HashRunMeta, HashRunOptions, HashRunWriter, Slice, hash_run_name},
     log::{Log, LogOptions, payload_crc, replay},
     manifest::{Edit, Manifest, State},
+    memtable::{Memory, Memtable},
     sorted::{
-        Block, Cursor, FilterBuilder, Kind, LINE, Run, RunAccess, RunMeta, RunOptions, RunWriter,
-        Span, line_may_contain, line_of, run_name,
+        Block, Cursor, Extents, FilterBuilder, Kind, LINE, PageRoot, PageTree, Run, RunAccess,
+        RunMeta, RunOptions, RunWriter, Span, line_may_contain, line_of, run_name,
     },
-    table::read_ops,
+    table::{Change, FileIds, Home, Input, Shop, read_ops},
     vfs::{Access, Folder, mem::MemFolder},
 };
 use std::sync::Arc;
@@ -392,4 +394,117 @@ pub fn mutate(folder: &dyn Folder, name: &str, changes: &[u8]) {
     }
     file.set_len(0).unwrap();
     let _ = file.write_at(&bytes, 0);
+}
+
+pub fn btree_options(data: &[u8]) {
+    if let Some(options) = BtreeOptions::decode(data) {
+        assert_eq!(BtreeOptions::decode(&options.encode()), Some(options));
+    }
+}
+
+/// What the manifest says of a tree, and lists of free pages.
+pub fn page_root(data: &[u8]) {
+    if let Some(root) = PageRoot::decode(data) {
+        assert_eq!(PageRoot::decode(&root.encode()), Some(root));
+    }
+    if let Some(extents) = Extents::decode(data, 1 << 20) {
+        assert_eq!(extents.encode(), data);
+        let _ = extents.complement(1, 1 << 20);
+    }
+    let _ = Extents::decode_padded(data, u32::MAX);
+}
+
+/// A page file with some bytes changed: opened, read in every way, verified, salvaged, written to.
+pub fn pages(data: &[u8]) {
+    let Some(([kind, way], changes)) = data.split_first_chunk() else { return };
+    blind(way & 1 == 1);
+    let folder = MemFolder::default();
+    let shop = Shop {
+        folder: Arc::new(folder.clone()),
+        files: Arc::new(FileIds::starting_at(1)),
+        access: RunAccess::Cached(Arc::new(BlockCache::new(usize::from(*way) << 8))),
+        breathe: Arc::new(|| Ok(())),
+    };
+    let options = BtreeOptions::default().page_bytes(256 << (kind & 1)).spare_percent(5);
+    let home = BtreeHome::new(options.clone());
+    for round in 0..u32::from(kind >> 1 & 3) + 1 {
+        let change = home.absorb(&some_writes(round, *kind), &shop).unwrap();
+        publish(&home, change);
+    }
+    let root = home.current().root();
+    drop(home);
+    let Ok(name) = folder.list().map(|names| names.into_iter().next()) else { return };
+    mutate(&folder, &name.unwrap(), changes);
+    if let Ok(home) = BtreeHome::open(options.clone(), &shop.folder, 1, &root, &shop.access) {
+        read_tree(&home);
+        for (_, file) in home.current().files() {
+            let _ = file.verify();
+        }
+        for round in 0..3 {
+            if let Ok(change) = home.absorb(&some_writes(round, !*kind), &shop) {
+                publish(&home, change);
+            }
+            let job = home.next_job(true);
+            if let Some(Ok(change)) = job.map(|mut job| job.run(&shop)) {
+                publish(&home, change);
+            }
+        }
+        read_tree(&home);
+    }
+    let root = PageRoot::decode(&root).unwrap();
+    if let Ok((tree, _)) = PageTree::open_damaged(&folder, 1, options.page_len(), root) {
+        let _ = tree.rescue(&mut |_, _| Ok(()));
+    }
+    if let Ok(tree) = PageTree::open_stray(&folder, 1) {
+        let _ = tree.rescue(&mut |_, _| Ok(()));
+    }
+    blind(false);
+}
+
+fn publish(home: &BtreeHome, change: Change) {
+    let staged = home.stage(change);
+    home.adopt(&staged);
+}
+
+fn some_writes(round: u32, kind: u8) -> Input {
+    let (memtable, mut writer) = Memtable::new(1 << 20, Memory::Own);
+    for i in 0..u32::from(kind >> 3) * 8 {
+        let number = i * (round * 2 + 1) % 251;
+        let key = format!("key{number:03}{}", "x".repeat(number as usize % 7));
+        let value = vec![i as u8; if i % 37 == 3 { 900 } else { i as usize % 40 }];
+        let kind = if i % 5 == 4 { Kind::Delete } else { Kind::Put };
+        let value = if kind == Kind::Put { &value[..] } else { &[] };
+        writer.insert(key.as_bytes(), key_hash(key.as_bytes()), u64::from(i) + 1, kind, value);
+    }
+    if round == 2 {
+        writer.delete_range(Span::new("key050", Some("key120")), 1 << 20);
+    }
+    Input::new(vec![memtable])
+}
+
+fn read_tree(home: &BtreeHome) {
+    let settled = home.current();
+    let mut sources = Vec::new();
+    settled.sources(&Span::new("", None::<&str>), &mut sources);
+    for mut cursor in sources {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut moved = cursor.seek_first();
+        while moved.is_ok() && cursor.valid() && keys.len() < 10_000 {
+            keys.push(cursor.key().to_vec());
+            let _ = (cursor.kind(), cursor.value().is_ok(), cursor.pinned_value().is_ok());
+            moved = cursor.next();
+        }
+        let (mut moved, mut steps) = (cursor.seek_last(), 0);
+        while moved.is_ok() && cursor.valid() && steps < 10_000 {
+            steps += 1;
+            moved = cursor.prev();
+        }
+        keys.push(b"key005".to_vec());
+        let asked: Vec<_> = keys.iter().map(|key| (&key[..], key_hash(key))).collect();
+        let _ = settled.get_many(&asked, &mut |_, _| ());
+        for (key, hash) in asked {
+            let _ = (cursor.seek(key), cursor.seek_before(key));
+            let _ = settled.get(key, hash, &mut |found| drop(found.to_value()));
+        }
+    }
 }

@@ -67,7 +67,8 @@ impl Victim {
     /// The bytes of a file that matter: not the space made ahead.
     fn used(&self, name: &str) -> Range<usize> {
         let bytes = &self.files[name];
-        let grows = name.ends_with(".log") || name.starts_with("manifest-");
+        let ends = [".log", ".pages"];
+        let grows = ends.iter().any(|end| name.ends_with(end)) || name.starts_with("manifest-");
         let last = bytes.iter().rposition(|byte| *byte != 0).filter(|_| grows);
         0..last.map_or(bytes.len(), |last| last / 8 * 8 + 8)
     }
@@ -79,10 +80,13 @@ impl Victim {
     }
 }
 
-/// Three tables: one with several levels, one with little, one in a log of several segments only.
+/// Tables: one with several levels, one with little, one in a log of several segments only, and a
+/// B+tree with no free pages but the last.
 fn steps() -> Vec<Step> {
     use Durability::{PowerLoss, Process};
-    let mut steps = vec![create("a"), create("b"), create("only in the log")];
+    let mut steps = vec![create("a"), create("b"), create("only in the log"), create("t")];
+    let leaves = (0..14).map(|n| put("t", n * 2, "in a leaf", 70));
+    steps.push(commit(leaves.collect(), Process));
     for round in 0..4 {
         for n in 0..12 {
             let text = format!("round {round}, number {n}");
@@ -94,6 +98,7 @@ fn steps() -> Vec<Step> {
     steps.push(Step::Change(Change::Ingest("b", vec![(key(7), vec![7; 700])]), PowerLoss));
     let cut = Write::DeleteRange("a", key(4), Some(key(9)));
     steps.extend([commit(vec![cut], Process), Step::FlushAll, Step::Reopen]);
+    steps.push(commit(vec![put("t", 3, "in the log", 9), delete("t", 4)], Process));
     let last = vec![put("a", 30, "in the log", 20), put("only in the log", 1, "it is", 90)];
     steps.extend([commit(last, PowerLoss), commit(vec![delete("a", 1)], PowerLoss)]);
     steps.extend((0..9).map(|n| commit(vec![put("a", n, "in the log", 900)], Process)));

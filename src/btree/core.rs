@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) work: Arc<Work>,
     /// Where the file is; known once somebody wrote.
     pub(super) folder: OnceLock<Arc<dyn Folder>>,
+    /// The version in which making the file smaller came to nothing.
+    pub(super) gave_up: AtomicU64,
     /// The last number given to a version, published or not.
     pub(super) generation: AtomicU64,
 }

@@ -65,6 +65,10 @@ impl<C: Cursor> Incoming for C {
     }
 }
 
+/// How often a block is looked at, at most, to see whether it is to be left: once a level.
+const LOOKS: u64 = 33;
+const MORE: &str = "more pages are reached than there are";
+
 /// What changes.
 pub(super) struct Changes<'a, C> {
     /// New entries and deletes, ahead of the walk.
@@ -97,6 +101,10 @@ pub(super) struct Edit<'a, 'w, C> {
     ahead: PagesAhead,
     key: Vec<u8>,
     absorbed: u64,
+    /// Blocks and values dropped so far.
+    visited: u64,
+    /// Blocks looked at to see whether they are to be left.
+    looked: u64,
 }
 
 /// How much of a subtree range deletes cover.
@@ -139,6 +147,8 @@ impl<'a, 'w, C: Incoming> Edit<'a, 'w, C> {
             ahead: PagesAhead::default(),
             key: Vec::new(),
             absorbed: 0,
+            visited: 0,
+            looked: 0,
         };
         if let Some(root) = tree.root() {
             let (at, level) = (PageRef::of(root.top), root.height);
@@ -152,7 +162,8 @@ impl<'a, 'w, C: Incoming> Edit<'a, 'w, C> {
         counts.branches += weaver.branches_made;
         counts.far_pages += weaver.far_pages_made;
         if root.is_none() {
-            counts.estimated = false;
+            // Of nothing the counts are known.
+            counts = Counts::default();
         }
         Ok(Edited { root, counts, dead, absorbed })
     }
@@ -368,15 +379,20 @@ impl<'a, 'w, C: Incoming> Edit<'a, 'w, C> {
     }
 
     /// Whether anything of a part lies in the pages to be left.
-    fn is_to_leave(&self, at: PageRef, level: u8) -> Result<bool> {
+    fn is_to_leave(&mut self, at: PageRef, level: u8) -> Result<bool> {
         if self.changes.leave.is_none() {
             return Ok(false);
         }
         if self.is_beyond(at.extent()) {
             return Ok(true);
         }
+        self.looked += 1;
+        if self.looked > LOOKS * u64::from(self.tree.described().pages) {
+            return Err(self.tree.corrupt(at.child(), MORE));
+        }
         if level > 0 {
-            let block = self.tree.branch(at.child(), level)?;
+            let tree = self.tree;
+            let block = tree.branch(at.child(), level)?;
             for i in 0..block.count() {
                 if self.is_to_leave(PageRef::of(block.child(i, 0)), level - 1)? {
                     return Ok(true);
@@ -402,9 +418,10 @@ impl<'a, 'w, C: Incoming> Edit<'a, 'w, C> {
     fn bury(&mut self, extent: Extent, birth: u32) -> Result<()> {
         let described = self.tree.described();
         // Keeps a tree that reaches pages twice from being walked for ever.
-        if self.dead.len() as u64 > u64::from(described.pages) {
+        self.visited += 1;
+        if self.visited > u64::from(described.pages) {
             let at = PageRef { page: extent.page, pages: 1, far: false, birth };
-            return Err(self.tree.corrupt(at.child(), "more pages are reached than there are"));
+            return Err(self.tree.corrupt(at.child(), MORE));
         }
         let born = generation_of(birth, described.generation);
         match self.dead.last_mut() {

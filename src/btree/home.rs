@@ -56,6 +56,7 @@ impl BtreeHome {
         let version = Version::new(tree, work.clone());
         Self(Arc::new(Core {
             options,
+            gave_up: AtomicU64::new(u64::MAX),
             generation: AtomicU64::new(version.generation()),
             current: ArcSwap::from(version),
             claims: Arc::<Claims>::default(),

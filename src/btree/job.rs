@@ -18,7 +18,7 @@ use crate::{
     sorted::{Cursor, Deletes, Merge, PageCursor, RangeSet},
     table::{Change, Job, Shop},
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// A step empties this part of the file, but no more than so many stretches.
 const STEP: u32 = 8;
@@ -53,7 +53,10 @@ pub(super) fn next_job(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
     };
     let claimed = core.claims.try_claim()?;
     // What cannot be asked now is asked again by the next piece of work.
-    space.reclaim(core.folder.get()?.is_shared().unwrap_or(true));
+    if core.folder.get()?.is_shared().unwrap_or(true) {
+        return None;
+    }
+    space.reclaim(false);
     let task = task(core, &space, idle)?;
     Some(Box::new(Step { core: core.clone(), claimed: Some(claimed), task }))
 }
@@ -62,8 +65,9 @@ fn task(core: &Core, space: &Space, idle: bool) -> Option<Task> {
     if let Some(pages) = space.cut_at() {
         return Some(Task::Cut(pages));
     }
-    let (pages, free, _) = space.sizes();
-    if !idle || pages <= SMALL || !core.options.is_too_empty(free, u64::from(pages)) {
+    let (pages, free) = space.sizes();
+    let gave_up = core.gave_up.load(Ordering::Relaxed) == core.current.load().generation();
+    if !idle || gave_up || pages <= SMALL || !core.options.is_too_empty(free, u64::from(pages)) {
         return None;
     }
     let step = (pages / STEP).min(STEP_MAX * space.stretch());
@@ -72,16 +76,21 @@ fn task(core: &Core, space: &Space, idle: bool) -> Option<Task> {
     }
     // What lies in the last pages has to fit into the holes before them.
     let limit = pages - step;
-    (space.free_below(limit) >= u64::from(step)).then_some(Task::Leave(limit))
+    let used = space.in_use_from(limit);
+    (used > 0 && space.free_below(limit) >= used).then_some(Task::Leave(limit))
 }
 
 impl Step {
     /// The next version, without what lies in the pages from `leave` on.
-    fn weave(&mut self, base: &Base, leave: Option<u32>, shop: &Shop) -> Result<Change> {
+    fn weave(&mut self, base: &Base, leave: u32, shop: &Shop) -> Result<Change> {
         let mut none: Merge<PageCursor> = Merge::new(Vec::new(), Deletes::Keep);
         none.seek_first()?;
-        let mut woven = self.core.weave(base, &mut none, &RangeSet::none(), leave, shop)?;
+        let mut woven = self.core.weave(base, &mut none, &RangeSet::none(), Some(leave), shop)?;
         woven.claimed = self.claimed.take();
+        if woven.held.end() > leave {
+            // Something does not fit into the holes: not before the next change.
+            self.core.gave_up.store(woven.tree.described().generation, Ordering::Relaxed);
+        }
         self.core.work.merges.add(1);
         Ok(base.change(woven, 0))
     }
@@ -91,10 +100,10 @@ impl Job for Step {
     fn run(&mut self, shop: &Shop) -> Result<Change> {
         let base = self.core.base(shop)?;
         match self.task {
-            Task::Leave(limit) => self.weave(&base, Some(limit), shop),
+            Task::Leave(limit) => self.weave(&base, limit, shop),
             Task::Shorten => match base.space.shorten() {
                 0 => Ok(nothing()),
-                _ => self.weave(&base, Some(base.space.sizes().0), shop),
+                _ => self.weave(&base, base.space.sizes().0, shop),
             },
             Task::Cut(pages) => {
                 let failed = |e| Error::io("look for readers of the folder", "", e);

@@ -11,7 +11,7 @@
 //!
 //! - A look-up goes down one tree: a block a level, no filter, nothing to merge.
 //! - A memtable is absorbed as a whole, each leaf that changes written once, in long stretches: the
-//!   tree stays in order on disk, and pages stay full (see [`edit`](self) and `docs/design.md`).
+//!   tree stays in order on disk, and pages stay full (`edit`, and `docs/design.md`).
 //! - Versions are copies on write, published by one edit of the manifest. What a version no longer
 //!   reaches is used again once nobody reads an older one.
 //! - A file that became too large for its data is made smaller while nobody writes (`job`).

@@ -195,11 +195,10 @@ impl Space {
         self.inner.lock().pending.push(Pending { died, dead });
     }
 
-    /// How many pages the file has, and how many of them are free, and how many pending.
-    pub(super) fn sizes(&self) -> (u32, u64, u64) {
+    /// How many pages the file has, and how many of them are free.
+    pub(super) fn sizes(&self) -> (u32, u64) {
         let inner = self.inner.lock();
-        let pending = inner.pending.iter().flat_map(|group| &group.dead);
-        (inner.pages, inner.free.pages, pending.map(|dead| u64::from(dead.extent.pages)).sum())
+        (inner.pages, inner.free.pages)
     }
 
     pub(super) fn stretch(&self) -> u32 {
@@ -327,15 +326,23 @@ impl Held {
         Ok(last.unwrap_or(fresh.page))
     }
 
+    /// Where the last of what it holds ends.
+    pub(super) fn end(&self) -> u32 {
+        let inner = self.space.inner.lock();
+        let held = inner.held.get(&self.id).into_iter().flatten();
+        held.map(|extent| extent.end()).max().unwrap_or(0)
+    }
+
     /// Gives back the end of the extent taken last.
     pub(super) fn give_back(&self, rest: Extent) {
         let mut inner = self.space.inner.lock();
         let inner = &mut *inner;
-        let last = inner.held.get_mut(&self.id).and_then(|held| held.last_mut());
-        if let Some(last) = last.filter(|last| last.end() == rest.end()) {
+        let Some(held) = inner.held.get_mut(&self.id) else { return };
+        if let Some(last) = held.last_mut().filter(|last| last.end() == rest.end()) {
             last.pages -= rest.pages;
             inner.free.add(rest);
         }
+        held.pop_if(|last| last.pages == 0);
     }
 
     /// How many pages the file has, and all but the first that the version in the making does not

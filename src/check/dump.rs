@@ -1,13 +1,13 @@
 //! A listing of a folder for people.
 
-use super::{files_in, hash_files, meta_of, oldest_first, open_folder};
+use super::{files_in, hash_files, meta_of, oldest_first, open_folder, tree_of};
 use crate::{
     Error, Result,
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Position,
     manifest::{Manifest, State, TableRecord},
-    sorted::{Run, RunMeta, Span, run_name},
+    sorted::{PageTree, Run, RunMeta, Span, Tree, pages_name, run_name},
     table::{Engine, Op, read_ops},
     vfs::Folder,
 };
@@ -43,7 +43,8 @@ pub fn dump_in(folder: &dyn Folder, out: &mut dyn Write) -> Result<()> {
     let is_stray = |file: &u64| !state.as_ref().is_some_and(|state| state.is_live(*file));
     let runs = files_in(folder, ".run")?.into_iter().filter(is_stray).map(run_name);
     let hash_runs = files_in(folder, ".hash")?.into_iter().filter(is_stray).map(hash_run_name);
-    for name in runs.chain(hash_runs) {
+    let trees = files_in(folder, ".pages")?.into_iter().filter(is_stray).map(pages_name);
+    for name in runs.chain(hash_runs).chain(trees) {
         listing.line(&format!("{name}: part of no table"))?;
     }
     state.map_or(Ok(()), |state| listing.log(&state))
@@ -81,6 +82,9 @@ impl Listing<'_> {
         };
         let files = table.runs.len();
         self.line(&format!("table {id} {name:?}: {engine}, {files} files, settled to {settled}"))?;
+        if Engine::from_id(table.engine) == Some(Engine::Btree) {
+            return self.tree_table(table);
+        }
         if Engine::from_id(table.engine) == Some(Engine::Hash) {
             return self.hash_table(table);
         }
@@ -90,6 +94,17 @@ impl Listing<'_> {
                 Err(error) => format!("damage: {error}"),
             };
             self.line(&format!("  level {} {}: {what}", file.level, run_name(file.file)))?;
+        }
+        Ok(())
+    }
+
+    fn tree_table(&mut self, table: &TableRecord) -> Result<()> {
+        for file in table.runs.iter() {
+            let described = match tree_of(self.folder, table, file) {
+                Ok((tree, lost)) => described_tree(&tree, lost.first().map(|lost| &lost.error)),
+                Err(error) => format!("damage: {error}"),
+            };
+            self.line(&format!("  {}: {described}", pages_name(file.file)))?;
         }
         Ok(())
     }
@@ -158,6 +173,20 @@ impl Listing<'_> {
             Err(error) => self.line(&format!("  damage: {error}")),
         }
     }
+}
+
+fn described_tree(tree: &PageTree, damage: Option<&Error>) -> String {
+    let (said, counts) = (tree.described(), tree.counts());
+    let height = tree.root().map_or(0, |root| root.height + 1);
+    let damage = damage.map_or(String::new(), |error| format!("; damage: {error}"));
+    format!(
+        "version {}, {} pages of {} bytes, {} entries in {} leaves, height {height}{damage}",
+        said.generation,
+        said.pages,
+        tree.file().page_bytes(),
+        counts.entries,
+        counts.leaves
+    )
 }
 
 fn told(op: Op<'_>) -> String {

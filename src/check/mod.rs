@@ -44,14 +44,14 @@ pub use dump::{dump, dump_in};
 pub use salvage::{Damage, Report, salvage, salvage_in};
 
 use crate::{
-    Error, Result,
+    BtreeOptions, Error, Result,
     codec::Reader,
     hash::{HashRunMeta, hash_run_name},
     manifest::{FileRecord, TableRecord},
-    sorted::{FileId, RunMeta, run_name},
+    sorted::{FileId, Lost, PageRoot, PageTree, RunMeta, pages_name, run_name},
     vfs::{Folder, os::OsFolder},
 };
-use std::{cmp::Reverse, path::Path};
+use std::{cmp::Reverse, path::Path, sync::Arc};
 
 fn open_folder(path: &Path) -> Result<OsFolder> {
     OsFolder::open(path).map_err(|e| Error::io("open the folder", &path.display().to_string(), e))
@@ -83,6 +83,21 @@ fn hash_files(table: &TableRecord) -> Vec<Result<HashRunMeta>> {
     let mut files: Vec<_> = table.runs.iter().map(meta).collect();
     files.sort_by_key(|meta| meta.as_ref().map_or(0, |meta| meta.age));
     files
+}
+
+/// The tree of a B+tree table, as far as it can be opened, and what cannot.
+fn tree_of(
+    folder: &dyn Folder,
+    table: &TableRecord,
+    file: &FileRecord,
+) -> Result<(Arc<PageTree>, Vec<Lost>)> {
+    let name = pages_name(file.file);
+    let corrupt = |what: &str| Error::corrupt(&name, 0, what);
+    let options = BtreeOptions::decode(&table.options);
+    let options = options.ok_or_else(|| corrupt("the table's options do not decode"))?;
+    let root = PageRoot::decode(&table.root);
+    let root = root.ok_or_else(|| corrupt("the manifest's description of it does not decode"))?;
+    PageTree::open_damaged(folder, file.file, options.page_len(), root)
 }
 
 /// The numbers of all files with this suffix in the folder, ascending.

@@ -4,14 +4,15 @@
 //! deepest level up, then the log. So what is newer hides what is older just as it did, but for
 //! what is lost: where a newer entry or delete is lost, an older one may be seen again.
 
-use super::{dump::shown, files_in, hash_files, meta_of, oldest_first, open_folder};
+use super::{dump::shown, files_in, hash_files, meta_of, oldest_first, open_folder, tree_of};
 use crate::{
-    Batch, Db, Engine, Error, ErrorKind, Hash, HashOptions, Lsm, LsmOptions, Result, Table,
+    Batch, Btree, BtreeOptions, Db, Engine, Error, ErrorKind, Hash, HashOptions, Lsm, LsmOptions,
+    Result, Table,
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Record,
     manifest::{FileRecord, Manifest, State, TableRecord},
-    sorted::{Kind, Lost, Run, RunMeta, Span, run_name},
+    sorted::{Kind, Lost, PageTree, Run, RunMeta, Span, pages_name, run_name},
     table::{Durability, Op, TableId, read_ops},
     vfs::Folder,
 };
@@ -123,6 +124,7 @@ impl Salvage<'_> {
         for record in state.tables.values() {
             let table: Box<dyn Table> = match Engine::from_id(record.engine) {
                 Some(Engine::Hash) => Box::new(self.hash_table(record)?),
+                Some(Engine::Btree) => Box::new(self.tree_table(record)?),
                 _ => Box::new(self.lsm_table(record)?),
             };
             tables.insert(record.id, (table, record.settled));
@@ -149,6 +151,37 @@ impl Salvage<'_> {
             }
         }
         Ok(table)
+    }
+
+    fn tree_table(&mut self, record: &TableRecord) -> Result<Btree> {
+        let options = BtreeOptions::decode(&record.options).unwrap_or_default();
+        let table = self.to.btree_with(&record.name, &options)?;
+        for file in record.runs.iter() {
+            match tree_of(self.from, record, file) {
+                Ok((tree, lost)) => self.tree(&record.name, &tree, lost, &table)?,
+                Err(error) => self.note(&error, &format!("; of table {:?}", record.name)),
+            }
+        }
+        Ok(table)
+    }
+
+    /// Salvages one tree.
+    fn tree(
+        &mut self,
+        name: &str,
+        tree: &PageTree,
+        mut lost: Vec<Lost>,
+        table: &Btree,
+    ) -> Result<()> {
+        let (entries, mut found) = (tree.counts().entries, 0);
+        lost.extend(tree.rescue(&mut |key, value| {
+            found += 1;
+            self.add(table, Op::Put { key, value })
+        })?);
+        self.report.entries += found;
+        self.report.missing += entries.saturating_sub(found);
+        lost.iter().for_each(|lost| self.note_lost(name, lost));
+        Ok(())
     }
 
     /// Salvages one run of a hash table.
@@ -226,6 +259,16 @@ impl Salvage<'_> {
     /// Salvages runs that are part of no table, as far as is known.
     fn strays(&mut self, state: Option<&State>) -> Result<()> {
         let is_known = |file: &u64| state.is_some_and(|state| state.is_live(*file));
+        for file in files_in(self.from, ".pages")?.into_iter().filter(|file| !is_known(file)) {
+            let name = pages_name(file);
+            match PageTree::open_stray(self.from, file) {
+                Ok(tree) => {
+                    let table = self.to.btree(&name)?;
+                    self.tree(&name, &tree, Vec::new(), &table)?;
+                }
+                Err(error) => self.note(&error, ""),
+            }
+        }
         for file in files_in(self.from, ".hash")?.into_iter().filter(|file| !is_known(file)) {
             let name = hash_run_name(file);
             match HashRun::meta_of(self.from, file) {

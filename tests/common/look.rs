@@ -125,7 +125,7 @@ fn tidy(disk: &SimDisk, runs: u64) -> Result<(), String> {
         let kind = match name.as_str() {
             "current" => "current",
             name if name.starts_with("manifest-") => "manifest",
-            name if name.ends_with(".hash") => "run",
+            name if name.ends_with(".hash") || name.ends_with(".pages") => "run",
             name => name.split_once('.').map_or(name, |(_, kind)| kind),
         };
         *counts.entry(kind).or_insert(0) += 1;

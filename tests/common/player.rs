@@ -6,8 +6,8 @@ use super::{
 };
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Builder, Db, Durability, Error, ErrorKind, HashOptions, LsmOptions, ReadPath, Result,
-    Snapshot, Table, Transaction, vfs::sim::SimDisk,
+    Batch, BtreeOptions, Builder, Db, Durability, Error, ErrorKind, HashOptions, LsmOptions,
+    OrderedTable, ReadPath, Result, Snapshot, Table, Transaction, vfs::sim::SimDisk,
 };
 
 /// One call of a program that uses a database.
@@ -78,11 +78,25 @@ pub(crate) fn hash_options() -> HashOptions {
     HashOptions::default().runs(2).file_bytes(4 << 10).seed(7)
 }
 
-/// Creates a table: a hash table if its name begins with `h`.
+/// The same for B+trees.
+pub(crate) fn btree_options() -> BtreeOptions {
+    BtreeOptions::default().page_bytes(256).spare_percent(20)
+}
+
+/// The table of that name, which is in key order.
+pub(crate) fn ordered(db: &Db, name: &str) -> Result<Arc<dyn OrderedTable>> {
+    Ok(match name.starts_with('t') {
+        true => Arc::new(db.btree(name)?),
+        false => Arc::new(db.lsm(name)?),
+    })
+}
+
+/// Creates a table: a hash table if its name begins with `h`, a B+tree if it begins with `t`.
 pub(crate) fn create_table(db: &Db, name: &str) -> Result<Arc<dyn Table>> {
-    Ok(match name.starts_with('h') {
-        true => Arc::new(db.hash_with(name, &hash_options())?),
-        false => Arc::new(db.lsm_with(name, &table_options())?),
+    Ok(match name.as_bytes() {
+        [b'h', ..] => Arc::new(db.hash_with(name, &hash_options())?),
+        [b't', ..] => Arc::new(db.btree_with(name, &btree_options())?),
+        _ => Arc::new(db.lsm_with(name, &table_options())?),
     })
 }
 
@@ -202,7 +216,7 @@ impl Player {
                 Write::Put(_, key, value) => batch.insert(&*table, key, value),
                 Write::Delete(_, key) => batch.remove(&*table, key),
                 Write::DeleteRange(name, from, to) => {
-                    batch.delete_range(&db.lsm(name)?, from, to.as_deref())
+                    batch.delete_range(&*ordered(db, name)?, from, to.as_deref())
                 }
             };
         }
@@ -228,11 +242,11 @@ impl Player {
             }
             Write::Delete(_, key) => tx.remove(&*table, key),
             Write::DeleteRange(name, from, to) => {
-                let table = self.db()?.lsm(name)?;
+                let table = ordered(self.db()?, name)?;
                 let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 let from = Bound::Included(&from[..]);
-                tx.range_between(&table, from, to).try_for_each(|entry| entry.map(drop))?;
-                tx.delete_between(&table, from, to)
+                tx.range_between(&*table, from, to).try_for_each(|entry| entry.map(drop))?;
+                tx.delete_between(&*table, from, to)
             }
         }
     }

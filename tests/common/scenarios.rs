@@ -64,6 +64,26 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
         let manner = [PLAIN, CACHED, MAPPED, LOOSE][seed as usize % 4];
         add(&format!("hash: random {seed}"), manner, hashed(&["a", "b"], random(!seed, 70)));
     }
+    add("btree: rotation", MAPPED, treed(&["a"], rotation()));
+    add("btree: flushes", PLAIN, treed(&["a"], flushes()));
+    add("btree: compaction", PLAIN, treed(&["a"], compaction()));
+    add("btree: batches over engines", PLAIN, treed(&["b"], batches()));
+    add("btree: batches over engines, mapped", MAPPED, treed(&["a", "c"], batches()));
+    add("btree: transactions over engines", PLAIN, treed(&["b"], transactions()));
+    add("btree: dropped tables", PLAIN, treed(&["a"], drops()));
+    add("btree: renamed tables", LOOSE, treed(&["a"], renames()));
+    add("btree: ingests", PLAIN, treed(&["a"], ingests()));
+    add("btree: range deletes", PLAIN, treed(&["a"], range_deletes()));
+    add("btree: reopened often", LOOSE, treed(&["a"], reopened()));
+    add("btree: large values", PLAIN, treed(&["a"], large_values()));
+    add("btree: pinned by snapshots", CACHED, treed(&["a"], pinned()));
+    add("btree: backed up", PLAIN, treed(&["a"], backed_up()));
+    add("btree: pages used again", PLAIN, pages_again());
+    for seed in 0..seeds.div_ceil(2) {
+        let manner = [PLAIN, CACHED, MAPPED, LOOSE][seed as usize % 4];
+        let steps = treed(&["a", "c"], random(seed ^ 0x7ee, 70));
+        add(&format!("btree: random {seed}"), manner, steps);
+    }
     for seed in 0..seeds {
         let manner = [PLAIN, MAPPED, CACHED, LOOSE][seed as usize % 4];
         add(&format!("random {seed}"), manner, random(seed, 70));
@@ -79,9 +99,28 @@ fn hashed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
         "b" => "hb",
         _ => "hc",
     };
+    renamed(&name, false, steps)
+}
+
+/// The same steps with B+trees in the place of the tables named.
+fn treed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
+    let name = |name: Name| match name {
+        _ if !tables.contains(&name) => name,
+        "a" => "ta",
+        "b" => "tb",
+        _ => "tc",
+    };
+    renamed(&name, true, steps)
+}
+
+/// The same steps with other names, and with range deletes or without.
+fn renamed(name: &dyn Fn(Name) -> Name, ranges: bool, steps: Vec<Step>) -> Vec<Step> {
     let write = |write| match write {
         Write::Put(table, key, value) => Some(Write::Put(name(table), key, value)),
         Write::Delete(table, key) => Some(Write::Delete(name(table), key)),
+        Write::DeleteRange(table, from, to) if ranges => {
+            Some(Write::DeleteRange(name(table), from, to))
+        }
         Write::DeleteRange(..) => None,
     };
     let change = |change| match change {
@@ -102,6 +141,25 @@ fn hashed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
     let is_nothing =
         |step: &Step| matches!(step, Step::Change(Change::Batch(writes), _) if writes.is_empty());
     steps.into_iter().map(step).filter(|step| !is_nothing(step)).collect()
+}
+
+/// A tree whose pages are given up and used again, flush by flush, while an old version is read.
+fn pages_again() -> Vec<Step> {
+    let mut steps = vec![create("t"), create("b")];
+    for round in 0..8 {
+        let all = (0..14).map(|n| put("t", n * 2 + round % 3, &format!("r{round}"), 40));
+        steps.push(commit(all.collect(), if round % 2 == 0 { Process } else { PowerLoss }));
+        steps.push(put_step("b", round, round, 30));
+        steps.push(Step::Flush("t"));
+        match round {
+            2 => steps.push(Step::Hold),
+            5 => steps.push(Step::Release),
+            6 => steps.push(commit(vec![Write::DeleteRange("t", key(4), Some(key(25)))], Process)),
+            _ => {}
+        }
+    }
+    steps.extend([Step::FlushAll, Step::Maintain]);
+    steps
 }
 
 pub(crate) fn key(number: usize) -> Vec<u8> {
@@ -421,18 +479,23 @@ fn random_write(chance: &mut Chance, here: &[Name], number: usize) -> Write {
 
 /// A bit of everything, in few operations: for suites that repeat it for each of them.
 pub(crate) fn everything() -> Vec<Step> {
-    let mut steps = vec![create("a"), create("b"), create("h")];
+    let mut steps = vec![create("a"), create("b"), create("h"), create("t")];
     steps.extend((0..6).map(|n| put_step("a", n * 3, 0, 300)));
-    let mut all = ["a", "b", "h"].map(|table| put(table, 1, "all", 20)).to_vec();
+    let mut all = ["a", "b", "h", "t"].map(|table| put(table, 1, "all", 20)).to_vec();
+    all.extend((0..8).map(|n| put("t", n * 3, "t", 120)));
     all.extend((0..5).map(|n| put("h", n * 3, "h", 300)));
     steps.push(commit(all, PowerLoss));
-    steps.extend([Step::Flush("a"), Step::Flush("h")]);
+    steps.extend([Step::Flush("a"), Step::Flush("h"), Step::Flush("t")]);
     steps.extend((0..6).map(|n| put_step("a", n * 4, 1, 300)));
     let range = Write::DeleteRange("a", key(3), Some(key(7)));
     steps.push(commit(vec![range, delete("h", 3), put("h", 4, "large", 1500)], Process));
     steps.extend([Step::FlushAll, Step::Backup, Step::Maintain]);
     steps.push(Step::Change(Change::Ingest("b", sorted(0, 20, "load", 60)), PowerLoss));
+    let range = Write::DeleteRange("t", key(5), Some(key(13)));
+    steps.push(commit(vec![range, put("t", 4, "large", 700)], Process));
+    steps.push(Step::Flush("t"));
     steps.push(Step::Change(Change::Ingest("h", sorted(0, 9, "load", 60)), PowerLoss));
+    steps.push(Step::Change(Change::Ingest("t", sorted(8, 16, "load", 60)), PowerLoss));
     steps.push(commit(vec![delete("b", 4), put("a", 5, "after", 700)], Process));
     steps.push(Step::Sync);
     steps.push(create("c"));

@@ -14,6 +14,7 @@
 mod extents;
 mod format;
 mod kept;
+mod remains;
 mod tree;
 mod verify;
 
@@ -265,13 +266,6 @@ fn not_opened(name: &str, error: std::io::Error) -> Error {
         return Error::corrupt(name, 0, "the file is missing");
     }
     Error::io("open", name, error)
-}
-
-/// The length of the pages of a file, as its header says.
-pub(crate) fn page_bytes_of(folder: &dyn Folder, id: FileId) -> Result<usize> {
-    let name = pages_name(id);
-    let file = folder.open(&name, Access::Read).map_err(|e| not_opened(&name, e))?;
-    read_header(&*file, &name, id)
 }
 
 /// Refuses a file that is not the page file it should be.

@@ -17,6 +17,9 @@ impl PageTree {
     pub(crate) fn verify(&self) -> Result<()> {
         let file = self.file();
         super::check_header(&*file.file, file.name(), file.id, file.page_bytes)?;
+        if file.read(0, file.page_bytes)? != super::encode_header(file.id, file.page_bytes) {
+            return Err(file.corrupt(0, "the header's page holds something else"));
+        }
         let mut walk =
             Walk { tree: self, last_key: None, reached: Vec::new(), counts: Default::default() };
         if let Some(root) = self.root() {

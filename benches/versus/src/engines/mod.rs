@@ -22,6 +22,7 @@ mod sqlite;
 #[cfg(feature = "surrealkv")]
 mod surrealkv;
 mod tonearm;
+mod tonearm_btree;
 mod tonearm_hash;
 
 /// An engine as the command line knows it.
@@ -46,6 +47,11 @@ impl Entry {
 pub const ENGINES: &[Entry] = &[
     Entry::new::<tonearm::Tonearm<false>>("tonearm", "Tonearm's LSM table, files mapped"),
     Entry::new::<tonearm::Tonearm<true>>("tonearm-cached", "the same, files read into a cache"),
+    Entry::new::<tonearm_btree::Tonearm<false>>("tonearm-btree", "Tonearm's B+tree, file mapped"),
+    Entry::new::<tonearm_btree::Tonearm<true>>(
+        "tonearm-btree-cached",
+        "the same, file read into a cache",
+    ),
     Entry::new::<tonearm_hash::TonearmHash>("tonearm-hash", "Tonearm's hash table, files mapped"),
     #[cfg(feature = "rocksdb")]
     Entry::new::<rocksdb::RocksDb<false>>("rocksdb", "RocksDB, files read into its block cache"),
