@@ -10,8 +10,8 @@ fn main() -> tonearm::Result<()> {
         let (key, song) = entry?;
         println!("{:?}: {song:?}", key::decode::<(String, u16)>(&key)?);
     }
-    let mut batch = db.batch(); // atomic over tables
+    let mut batch = db.batch(); // atomic over tables and engines
     batch.insert(&listens, key::encode(&("bob", 2025u16)), "Naima");
-    batch.insert(&db.lsm("counts")?, "bob", "1");
+    batch.insert(&db.hash("cards")?, "bob", "1 song");
     batch.commit(Durability::PowerLoss) // Ok: one sync, survives a pulled plug
 }
