@@ -1,5 +1,5 @@
-//! Random transactions of many threads, written down, and a proof for each run that they might have
-//! run one after the other.
+//! Random transactions of many threads over tables of all engines, written down, and a proof for
+//! each run that they might have run one after the other.
 //!
 //! Every value names the transaction that wrote it, and every commit says after which operation it
 //! came, so the order of versions is known; see [`checker`] for what follows from it. With checks
@@ -31,7 +31,8 @@ fn found(run: &Run) -> BTreeMap<checker::Key, u64> {
             ((table, run::key_number(&key)), run::version(&value))
         })
     };
-    (0..).zip(run.tables.iter().map(Table::iter)).flat_map(of).collect()
+    let tables = run.ordered.iter().map(|table| table.iter()).chain([run.hash.iter()]);
+    (0..).zip(tables).flat_map(of).collect()
 }
 
 /// Fails unless the history of a run is in order.

@@ -10,8 +10,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tonearm::{Db, Entries, ErrorKind, Lsm, LsmOptions, Side};
+use tonearm::{Db, Entries, ErrorKind, Hash, Lsm, LsmOptions, OrderedTable, Side, Table};
 
+/// Tables in key order: an LSM tree, a B+tree. The third is a hash table.
+const ORDERED: u8 = 2;
 const TABLES: u8 = 3;
 
 /// What a run is like.
@@ -52,7 +54,8 @@ impl Default for Setup {
 /// A database and the threads' instructions.
 pub(crate) struct Run {
     pub(crate) db: Db,
-    pub(crate) tables: Vec<Lsm>,
+    pub(crate) ordered: [Box<dyn OrderedTable>; ORDERED as usize],
+    pub(crate) hash: Hash,
     flooded: Lsm,
     setup: Setup,
     seed: u64,
@@ -81,10 +84,11 @@ impl Run {
         let builder = if setup.checked { builder } else { builder.unchecked_transactions() };
         let db = builder.open_in_memory().unwrap();
         let options = LsmOptions::new().block_bytes(512).file_bytes(16 << 10).base_bytes(32 << 10);
-        let open = |number| db.lsm_with(&format!("table {number}"), &options).unwrap();
+        let lsm = |name: &str| db.lsm_with(name, &options).unwrap();
         Self {
-            tables: (0..TABLES).map(open).collect(),
-            flooded: open(TABLES),
+            ordered: [Box::new(lsm("lsm")), Box::new(db.btree("btree").unwrap())],
+            hash: db.hash("hash").unwrap(),
+            flooded: lsm("flooded"),
             db,
             setup: *setup,
             seed,
@@ -165,14 +169,25 @@ impl<'a> One<'a> {
         (self.chance.below(u64::from(TABLES)) as u8, key)
     }
 
-    fn table(&self, (table, _): Key) -> &'a Lsm {
-        &self.run.tables[usize::from(table)]
+    fn table(&self, (table, _): Key) -> &'a dyn Table {
+        match self.run.ordered.get(usize::from(table)) {
+            Some(table) => &**table,
+            None => &self.run.hash,
+        }
+    }
+
+    /// A key of a table in key order, and that.
+    fn ordered(&mut self) -> (Key, &'a dyn OrderedTable) {
+        let key = self.chance.below(u64::from(self.run.setup.keys)) as u16;
+        let table = self.chance.below(u64::from(ORDERED)) as u8;
+        ((table, key), &*self.run.ordered[usize::from(table)])
     }
 
     fn step(&mut self) {
         match self.chance.below(16) {
             0..4 => self.get(),
             4 => self.get_many(),
+            5 if self.chance.below(4) == 0 => self.whole(),
             5 | 6 => self.range(),
             7 => self.neighbour(),
             8..11 => self.put(),
@@ -213,9 +228,9 @@ impl<'a> One<'a> {
 
     /// Walks over a part of a range, from one end.
     fn range(&mut self) {
-        let (from, len) = (self.key(), self.chance.below(8) as u16);
+        let ((from, table), len) = (self.ordered(), self.chance.below(8) as u16);
         let to = (from.1 + len).min(self.run.setup.keys);
-        let entries = self.tx.range(self.table(from), key_bytes(from.1)..key_bytes(to));
+        let entries = self.tx.range(table, key_bytes(from.1)..key_bytes(to));
         let (most, back) = (self.chance.below(6) as usize, self.chance.below(2) == 0);
         self.walk(entries, most, back, (from.0, from.1, to));
     }
@@ -245,9 +260,20 @@ impl<'a> One<'a> {
         }
     }
 
-    fn neighbour(&mut self) {
+    /// All of a table.
+    fn whole(&mut self) {
         let key = self.key();
-        let (table, at, keys) = (self.table(key), key_bytes(key.1), self.run.setup.keys);
+        let entries = self.tx.iter(self.table(key)).map(|entry| entry.unwrap());
+        let found: BTreeMap<u16, Number> =
+            entries.map(|(key, value)| (key_number(&key), version(&value))).collect();
+        for at in 0..self.run.setup.keys {
+            self.note((key.0, at), found.get(&at).copied());
+        }
+    }
+
+    fn neighbour(&mut self) {
+        let (key, table) = self.ordered();
+        let (at, keys) = (key_bytes(key.1), self.run.setup.keys);
         let (found, from, to, upwards) = match self.chance.below(4) {
             0 => (self.tx.first(table), 0, keys, true),
             1 => (self.tx.last(table), 0, keys, false),
@@ -293,9 +319,9 @@ impl<'a> One<'a> {
     }
 
     fn delete_range(&mut self) {
-        let from = self.key();
+        let (from, table) = self.ordered();
         let to = (from.1 + self.chance.below(4) as u16).min(self.run.setup.keys);
-        self.tx.delete_range(self.table(from), key_bytes(from.1)..key_bytes(to)).unwrap();
+        self.tx.delete_range(table, key_bytes(from.1)..key_bytes(to)).unwrap();
         for key in from.1..to {
             self.done.writes.insert((from.0, key), false);
         }
