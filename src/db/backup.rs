@@ -35,12 +35,12 @@ impl Handle {
         let _lock = lock_target(to)?;
         let (snapshot, tables) = self.snapshot_and_tables()?;
         let files = |view: &Arc<View>| view.settled.files().len() as u64;
-        let files_total = snapshot.views().values().map(files).sum();
+        let files_total = snapshot.views().map(files).sum();
         let progress = Progress { files_total, ..Progress::default() };
         let (ids, edits): (Vec<_>, Vec<_>) = tables.into_iter().unzip();
         let mut copy = Copy { handle: self, to, snapshot: &snapshot, progress, report, edits };
         for id in &ids {
-            if let Some(view) = snapshot.views().get(id) {
+            if let Some(view) = snapshot.view(*id) {
                 copy.table(*id, view)?;
             }
         }
@@ -131,7 +131,7 @@ impl Copy<'_> {
     fn log(&self, db_id: u128, tables: &[TableId]) -> Result<Option<(Position, u64)>> {
         let mut log = CopiedLog::new(self.to, db_id, self.snapshot.sequence());
         for id in tables {
-            let Some(view) = self.snapshot.views().get(id) else { continue };
+            let Some(view) = self.snapshot.view(*id) else { continue };
             log.table(*id, view, self.snapshot.sequence())?;
         }
         log.finish()

@@ -9,7 +9,6 @@ use crate::{
     sorted::{Lookup, Span},
 };
 use std::{
-    collections::HashMap,
     fmt,
     ops::{Bound, RangeBounds},
     sync::Arc,
@@ -25,11 +24,14 @@ pub struct Snapshot(Arc<Instant>);
 struct Instant {
     host: u64,
     seq: u64,
-    views: HashMap<TableId, Arc<View>>,
+    /// By number.
+    views: Vec<(TableId, Arc<View>)>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(host: u64, seq: u64, views: HashMap<TableId, Arc<View>>) -> Self {
+    /// `views` are sorted by number.
+    pub(crate) fn new(host: u64, seq: u64, views: Vec<(TableId, Arc<View>)>) -> Self {
+        debug_assert!(views.is_sorted_by_key(|(id, _)| *id));
         Self(Arc::new(Instant { host, seq, views }))
     }
 
@@ -42,12 +44,19 @@ impl Snapshot {
         self.0.host
     }
 
-    pub(crate) fn views(&self) -> &HashMap<TableId, Arc<View>> {
-        &self.0.views
+    /// What there was of all tables.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.0.views.iter().map(|(_, view)| view)
+    }
+
+    /// What there was of a table, if there was one of that number.
+    pub(crate) fn view(&self, table: TableId) -> Option<&Arc<View>> {
+        let at = self.0.views.binary_search_by_key(&table, |(id, _)| *id).ok()?;
+        self.0.views.get(at).map(|(_, view)| view)
     }
 
     pub(crate) fn table(&self, id: TableId) -> TableAt {
-        TableAt { view: Ok(self.0.views.get(&id).cloned()), seq: self.0.seq, own: Own::default() }
+        TableAt { view: Ok(self.view(id).cloned()), seq: self.0.seq, own: Own::default() }
     }
 }
 

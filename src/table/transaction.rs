@@ -434,7 +434,7 @@ impl Transaction {
 
     fn seen<'a>(&'a self, table: &'a Arc<TableState>) -> Seen<'a> {
         Seen {
-            view: self.snapshot.views().get(&table.id()),
+            view: self.snapshot.view(table.id()),
             seq: self.begun.seq(),
             pending: self.pending(table).map(|pending| &**pending),
             reads: Some((&self.reads, table)),
