@@ -150,6 +150,17 @@ impl Core {
         Ok(result)
     }
 
+    /// The present view, of a table that is there. What is in it up to a number that is read later
+    /// is the table at one moment: commits come into one memtable after the other.
+    #[inline]
+    fn view_now(&self) -> Result<arc_swap::Guard<Arc<super::View>>> {
+        let view = self.state.view();
+        if self.state.is_dropped() {
+            self.check()?;
+        }
+        Ok(view)
+    }
+
     #[inline]
     fn read(&self, key: &[u8], found: &mut dyn FnMut(super::Hit<'_>)) -> Result<bool> {
         let view = self.state.view();
@@ -238,7 +249,18 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Table::get`].
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        self.core().now().get_many(keys)
+        self.core().view_now()?.get_many(keys, self.core().state.visible())
+    }
+
+    /// Calls `found` with the index and the value of each of `keys` that has one, in no order, all
+    /// as of one moment: what [`Table::read`] is to [`Table::get`].
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    fn read_many(&self, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let view = self.core().view_now()?;
+        let seq = self.core().state.visible();
+        view.read_many(keys, seq, &mut |index, value| found(index, value.bytes()))
     }
 
     /// Whether `key` has a value.

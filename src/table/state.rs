@@ -10,6 +10,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -73,6 +74,9 @@ impl Hit<'_> {
     }
 }
 
+/// Up to so many keys are looked up at once without an allocation.
+const MANY: usize = 16;
+
 /// Everything a reader of a table needs, pinned together.
 pub(crate) struct View {
     /// Takes new writes; a reader sees those up to its sequence number.
@@ -108,8 +112,23 @@ impl View {
     /// Looks many keys up side by side, so that one waits for memory while another is compared.
     pub(crate) fn get_many(&self, keys: &[&[u8]], seq: u64) -> Result<Vec<Option<Value>>> {
         let mut values = vec![None; keys.len()];
-        let mut open: Vec<(usize, (&[u8], u64))> =
-            keys.iter().map(|key| (*key, key_hash(key))).enumerate().collect();
+        self.read_many(keys, seq, &mut |index, found| {
+            if let Some(value) = values.get_mut(index) {
+                *value = Some(found.to_value());
+            }
+        })?;
+        Ok(values)
+    }
+
+    /// The same; `found` is called with the index of each key that has a value, in no order.
+    pub(crate) fn read_many(
+        &self,
+        keys: &[&[u8]],
+        seq: u64,
+        found: &mut dyn FnMut(usize, Hit<'_>),
+    ) -> Result<()> {
+        let hashed = keys.iter().map(|key| (*key, key_hash(key)));
+        let mut open: SmallVec<[(usize, (&[u8], u64)); MANY]> = hashed.enumerate().collect();
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
         let memtables = std::iter::once(&self.active).chain(sealed);
         for memtable in memtables.filter(|memtable| !memtable.is_empty()) {
@@ -118,21 +137,17 @@ impl View {
                 Lookup::Missing => true,
                 Lookup::Deleted => false,
                 Lookup::Found(bytes) => {
-                    if let Some(value) = values.get_mut(*index) {
-                        *value = Some(Value::copied(bytes));
-                    }
+                    found(*index, Hit::Recent(bytes));
                     false
                 }
             });
         }
-        let left: Vec<(&[u8], u64)> = open.iter().map(|(_, asked)| *asked).collect();
+        let left: SmallVec<[(&[u8], u64); MANY]> = open.iter().map(|(_, asked)| *asked).collect();
         self.settled.get_many(&left, &mut |i, lookup| {
-            let index = open.get(i).map_or(usize::MAX, |(index, _)| *index);
-            if let (Lookup::Found(found), Some(value)) = (lookup, values.get_mut(index)) {
-                *value = Some(found.to_value());
+            if let (Lookup::Found(value), Some((index, _))) = (lookup, open.get(i)) {
+                found(*index, Hit::Settled(value));
             }
-        })?;
-        Ok(values)
+        })
     }
 
     /// Appends cursors over everything that may hold keys of `span` at `seq`, newest first.

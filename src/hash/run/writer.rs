@@ -17,8 +17,9 @@ use crate::{
     vfs::Folder,
 };
 
-/// Record pages that are written at once: between two such pieces may lie what lies apart.
-const PIECE_PAGES: usize = if cfg!(test) { 3 } else { 256 };
+/// Record pages that are written at once: between two such pieces may lie what lies apart. As many
+/// as the file is written in, so that they are not copied once more.
+const PIECE_PAGES: usize = if cfg!(test) { 3 } else { 512 };
 
 /// How a hash run is written.
 #[derive(Clone, Copy, Debug)]

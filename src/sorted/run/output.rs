@@ -75,6 +75,13 @@ impl<'a> Output<'a> {
     /// Appends `bytes`, of any length, without holding them twice.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
+            if self.buffer.is_empty()
+                && let Some((chunk, later)) = bytes.split_at_checked(CHUNK)
+            {
+                self.write(chunk)?;
+                bytes = later;
+                continue;
+            }
             let room = CHUNK - self.buffer.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.buffer.extend_from_slice(now);
@@ -93,13 +100,20 @@ impl<'a> Output<'a> {
 
     /// Writes the first `len` bytes of the buffer.
     fn write_first(&mut self, len: usize) -> Result<()> {
-        let chunk = self.buffer.get(..len).unwrap_or_default();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(buffer.get(..len).unwrap_or_default());
+        buffer.drain(..len);
+        self.buffer = buffer;
+        written
+    }
+
+    /// Writes `chunk` behind what is written.
+    fn write(&mut self, chunk: &[u8]) -> Result<()> {
         write_all_at(&*self.file, chunk, self.written)
             .map_err(|error| Error::io("write", &self.name, error))?;
         self.digest.add(chunk);
-        self.file.start_writeback(self.written, len as u64);
-        self.written += len as u64;
-        self.buffer.drain(..len);
+        self.file.start_writeback(self.written, chunk.len() as u64);
+        self.written += chunk.len() as u64;
         Ok(())
     }
 

@@ -75,12 +75,7 @@ impl engine::Reader for Reader<'_> {
 
     fn get_many(&mut self, keys: &[Key], mut found: impl FnMut(usize, &[u8])) -> Result<()> {
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        for (i, value) in self.0.get_many(&keys)?.into_iter().enumerate() {
-            if let Some(value) = value {
-                found(i, &value);
-            }
-        }
-        Ok(())
+        Ok(self.0.read_many(&keys, &mut found)?)
     }
 
     fn scan(&mut self, _: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
