@@ -28,14 +28,21 @@
 //! | engine | for | reads | writes |
 //! | --- | --- | --- | --- |
 //! | [`lsm`] | events, counters, queues | a filter and one block a level | sequential, merged later |
+//! | [`btree`] | catalogues, indexes | one block a level, in order | merged in at once, a page a change |
 //! | [`hash`] | cards, profiles, sessions | whole keys: an index line and a page | as `lsm` |
 //!
 //! A hash table ([`Db::hash`]) keeps no order: it is a [`Table`] and no [`OrderedTable`], and its
 //! iterators go in the order of the keys' hashes. It answers look-ups several times as fast as an
 //! ordered table, above all [`Table::get_many`], and takes [`Table::ingest`] in any order.
 //!
-//! More engines (an ordered tree for data read often, large columnar pages) are being
-//! built on the same log; the traits [`Table`] and [`OrderedTable`] are what they have in common.
+//! A B+tree ([`Db::btree`]) is one tree that takes in whole memtables: look-ups and scans have one
+//! place to look in, and its file stays in the order of the keys. Its cost is that of the pages
+//! that change, so it suits tables that are read more than written, or written in order or all
+//! over at once. Whatever reads an old version of it for long (a [`Snapshot`], an iterator, a
+//! [`Value`] of over a kilobyte) keeps the pages of that version from being used again.
+//!
+//! Large columnar pages are being built on the same log; the traits [`Table`] and
+//! [`OrderedTable`] are what they have in common.
 //!
 //! # What a commit survives
 //!

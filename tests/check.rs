@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 use tonearm::{
-    Compression, Db, ErrorKind, Lsm, LsmOptions, Table,
+    BtreeOptions, Compression, Db, ErrorKind, Lsm, LsmOptions, Table,
     check::{self, Report},
     vfs::{Access, Folder, mem::MemFolder, sim::Choice},
 };
@@ -103,6 +103,43 @@ fn a_healthy_database_is_copied_whole() {
         assert!(player.model.now().contains(&read(&db).unwrap()), "{}", scenario.name);
         assert_eq!((report.missing, report.damage.len()), (0, 0), "{}: {report}", scenario.name);
     }
+}
+
+/// A B+tree loses what lies in a damaged page, and of a branch nothing at all.
+#[test]
+fn a_damaged_tree_loses_its_leaf_and_no_more() {
+    let folder = MemFolder::default();
+    let db = quiet().memory(64 << 20).open_in(Arc::new(folder.clone())).unwrap();
+    let table = db.btree_with("songs", &BtreeOptions::new().page_bytes(512)).unwrap();
+    for round in 0..3u8 {
+        (0..ENTRIES).for_each(|n| table.insert(&key(n), &[round; 20]).unwrap());
+        table.flush().unwrap();
+    }
+    drop(table);
+    db.close().unwrap();
+    let name = named(&folder, ".pages");
+    let pages = bytes_of(&folder, &name).len() / 512;
+    let (mut costs, mut harmless) = (0, 0);
+    for page in 1..pages {
+        let copy = MemFolder::default();
+        for name in folder.list().unwrap() {
+            create(&copy, &name, &bytes_of(&folder, &name));
+        }
+        flip(&copy, &name, page * 512 + 100);
+        let (db, report) = salvage(&copy);
+        let found = db.btree("songs").unwrap().iter().map(|entry| entry.unwrap());
+        let found: Vec<_> = found.map(|(_, value)| value[..] == [2; 20]).collect();
+        assert!(found.iter().all(|is_new| *is_new), "page {page}: an old version came out");
+        let lost = ENTRIES as usize - found.len();
+        assert!(lost < 40 && report.missing as usize == lost, "page {page}: {lost} lost, {report}");
+        costs += usize::from(lost > 0);
+        harmless += usize::from(lost == 0 && !report.damage.is_empty());
+    }
+    assert!(costs > 50 && harmless > 0, "{costs} leaves, {harmless} branches");
+    let mut listing = Vec::new();
+    check::dump_in(&folder, &mut listing).unwrap();
+    let listing = String::from_utf8(listing).unwrap();
+    assert!(listing.contains("btree, 1 files") && listing.contains("2000 entries"), "{listing}");
 }
 
 /// One damaged block costs the entries in it, whichever it is; all others are there.

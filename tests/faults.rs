@@ -28,7 +28,7 @@ use std::{
 use tonearm::{
     Durability, ErrorKind, OrderedTable, Table,
     vfs::{
-        Folder,
+        Access, Folder, SyncKind,
         sim::{Choice, Effect, Fault, OpKind, SimDisk},
     },
 };
@@ -165,11 +165,19 @@ fn check_disks(trouble: Trouble, player: &Player) {
     if trouble.effect == Effect::FailLate {
         // The sync that says so may be one of the next opening.
         let _ = manner.open(&player.disk);
+        sync_page_files(&player.disk);
     }
     let killed = !trouble.reverts();
     let promise = Promise { model, window: model.promised(killed) };
     promise.survives(manner, &player.disk.crash(&Choice::All)).unwrap();
     promise.survives(manner, &player.disk).unwrap();
+}
+
+/// Page files go on being written: the sync that tells of a failure may come much later.
+fn sync_page_files(disk: &SimDisk) {
+    for name in disk.list().unwrap().iter().filter(|name| name.ends_with(".pages")) {
+        let _ = disk.open(name, Access::Write).map(|file| file.sync(SyncKind::Full));
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use tonearm::{Db, Durability, OrderedTable, Table, lsm::LsmOptions};
+use tonearm::{Btree, BtreeOptions, Db, Durability, OrderedTable, Table, lsm::LsmOptions};
 
 /// Tells the child where to write.
 const FOLDER: &str = "TONEARM_KILL_FOLDER";
@@ -39,8 +39,13 @@ fn options() -> LsmOptions {
     LsmOptions::default().block_bytes(1024).file_bytes(64 << 10).base_bytes(64 << 10).merge_at(3)
 }
 
-/// Commit `number` of `writer` puts the same under one key into two tables, and removes another
-/// key from both.
+/// A B+tree with small pages, which are soon used again.
+fn tree(db: &Db) -> Btree {
+    db.btree_with("tree", &BtreeOptions::default().page_bytes(1024)).unwrap()
+}
+
+/// Commit `number` of `writer` puts the same under one key into three tables, and removes another
+/// key from all.
 fn keys(writer: u8, number: u64) -> (Vec<u8>, Vec<u8>) {
     let key = |number: u64| [&[writer][..], &(number * 7 % KEYS).to_be_bytes()].concat();
     (key(number), key(number + KEYS / 2))
@@ -66,8 +71,11 @@ fn expected(writer: u8, count: u64) -> Rows {
 }
 
 fn rows(db: &Db, table: &str, writer: u8) -> Rows {
-    let table = db.lsm_with(table, &options()).unwrap();
-    let entries = table.prefix(&[writer]).map(|entry| entry.unwrap());
+    let entries = match table {
+        "tree" => tree(db).prefix(&[writer]),
+        _ => db.lsm_with(table, &options()).unwrap().prefix(&[writer]),
+    };
+    let entries = entries.map(|entry| entry.unwrap());
     entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }
 
@@ -98,6 +106,7 @@ fn child() {
 fn write(db: &Db, writer: u8) {
     let left = db.lsm_with("left", &options()).unwrap();
     let right = db.lsm_with("right", &options()).unwrap();
+    let tree = tree(db);
     let mut out = std::io::stdout();
     for number in count(db, writer).. {
         let (put, removed) = keys(writer, number);
@@ -105,6 +114,7 @@ fn write(db: &Db, writer: u8) {
         batch.insert(&left, &put, value(number)).remove(&left, &removed);
         batch.insert(&left, count_key(writer), (number + 1).to_be_bytes());
         batch.insert(&right, &put, value(number)).remove(&right, &removed);
+        batch.insert(&tree, &put, value(number)).remove(&tree, &removed);
         let durable = number % 64 == 63;
         let durability = if durable { Durability::PowerLoss } else { Durability::Process };
         batch.commit(durability).unwrap();
@@ -113,6 +123,9 @@ fn write(db: &Db, writer: u8) {
         out.flush().unwrap();
         if number % 500 == 499 {
             left.flush().unwrap();
+        }
+        if number % 150 == 149 {
+            tree.flush().unwrap();
         }
     }
 }
@@ -162,7 +175,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
             let place = format!("round {round}, writer {writer}");
             assert!(count >= known[slot], "{place}: {} acknowledged, {count} found", known[slot]);
             assert!(count <= known[slot] + 1, "{place}: {count} found, {} asked", known[slot]);
-            for table in ["left", "right"] {
+            for table in ["left", "right", "tree"] {
                 let found = rows(&db, table, writer);
                 assert!(found == expected(writer, count), "{place}, {table} after {count}");
             }

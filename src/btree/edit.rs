@@ -18,8 +18,8 @@ use super::{space::Dead, weave::Weaver};
 use crate::{
     Result,
     sorted::{
-        Block, Child, Counts, Cursor, EntryKind, Extent, FarPages, Kind, PageRef, PageTree,
-        PagesAhead, RangeSet, Root, Span, Step, Tree, generation_of,
+        Block, Counts, Cursor, EntryKind, Extent, FarPages, Kind, PageRef, PageTree, PagesAhead,
+        RangeSet, Root, Step, Tree, generation_of,
     },
 };
 use std::sync::Arc;

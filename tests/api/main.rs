@@ -1,5 +1,6 @@
 //! What the documentation of the public interface promises, sentence by sentence.
 
+mod btree;
 mod hash;
 mod limits;
 mod log;

@@ -6,8 +6,8 @@ use super::{
 };
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, BtreeOptions, Builder, Db, Durability, Error, ErrorKind, HashOptions, LsmOptions,
-    OrderedTable, ReadPath, Result, Snapshot, Table, Transaction, vfs::sim::SimDisk,
+    Batch, BtreeOptions, Builder, Db, Durability, Engine, Error, ErrorKind, HashOptions,
+    LsmOptions, OrderedTable, ReadPath, Result, Snapshot, Table, Transaction, vfs::sim::SimDisk,
 };
 
 /// One call of a program that uses a database.
@@ -85,9 +85,9 @@ pub(crate) fn btree_options() -> BtreeOptions {
 
 /// The table of that name, which is in key order.
 pub(crate) fn ordered(db: &Db, name: &str) -> Result<Arc<dyn OrderedTable>> {
-    Ok(match name.starts_with('t') {
-        true => Arc::new(db.btree(name)?),
-        false => Arc::new(db.lsm(name)?),
+    Ok(match db.table(name)?.engine() {
+        Engine::Btree => Arc::new(db.btree(name)?),
+        _ => Arc::new(db.lsm(name)?),
     })
 }
 

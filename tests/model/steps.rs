@@ -9,7 +9,7 @@ use crate::{
 use bytes::Bytes;
 use std::{ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side, Table,
+    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side,
     vfs::{Folder, mem::MemFolder},
 };
 

@@ -8,8 +8,7 @@ use crate::{
 use std::ops::Bound;
 use std::sync::Arc;
 use tonearm::{
-    Durability, Entries, ErrorKind, OrderedTable, Result, Savepoint, Side, Table, Transaction,
-    Value,
+    Durability, Entries, ErrorKind, OrderedTable, Result, Savepoint, Side, Transaction, Value,
 };
 
 /// A table inside a transaction.

@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tonearm::{
-    Builder, Db, Engine, Entries, OrderedTable, Result, Snapshot, Table, TableAt,
+    Builder, Db, Engine, Entries, OrderedTable, Result, Snapshot, TableAt,
     vfs::{Folder, mem::MemFolder, sim::SimDisk},
 };
 
