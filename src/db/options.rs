@@ -180,7 +180,10 @@ impl Builder {
     }
 
     /// Opens the database in `path` for reading, whether or not another process has it open: it
-    /// reads what had been committed at this moment. It takes no lock and writes nothing.
+    /// reads what had been committed at this moment. It writes nothing, and takes no lock but one:
+    /// if there are B+tree tables, a lock on the file `readers` that all readers share, so that the
+    /// writer reuses no pages that they may be looking at. As long as such a reader is there, these
+    /// tables' files grow by what is rewritten.
     ///
     /// # Errors
     /// As [`Builder::open`], but for `Locked`.
