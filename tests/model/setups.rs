@@ -29,7 +29,7 @@ impl Trees {
     pub(crate) fn is_tree(self, serial: u64) -> bool {
         match self {
             Trees::None => false,
-            Trees::Half => serial % 2 == 0,
+            Trees::Half => serial.is_multiple_of(2),
             Trees::All => true,
         }
     }
