@@ -332,7 +332,7 @@ impl MapMut for OsMapMut {
 
 /// A read-only view of a file that grows and is rewritten meanwhile, piece by piece.
 ///
-/// It never borrows the file as a whole: [`LiveMap::get`] lends the bytes that are asked for. That
+/// It never borrows the file as a whole: `LiveMap::get` lends the bytes that are asked for. That
 /// nobody writes to *those* as long as they are borrowed is what the file's owner sees to.
 pub struct LiveMap {
     map: memmap2::MmapRaw,
