@@ -60,16 +60,28 @@ impl Layer {
         self.files.iter().map(|run| run.meta().bytes).sum()
     }
 
+    /// Of keys and values: by them it is decided how finely a run is cut, since what a file takes
+    /// beyond would have each merge of small files cut more finely than the one before.
+    pub(super) fn raw_bytes(&self) -> u64 {
+        self.files.iter().map(|run| run.meta().raw_bytes).sum()
+    }
+
     pub(super) fn entries(&self) -> u64 {
         self.files.iter().map(|run| run.meta().entries).sum()
     }
 
-    /// The slice of its file for `hash`; where there is none, one as fine as its finest.
+    /// The slice of the file that has `hash`; where there is none, the largest slice that begins
+    /// there and meets no file.
     pub(super) fn slice_at(&self, hash: u64) -> Slice {
-        match self.file(hash) {
-            Some(run) => run.meta().slice,
-            None => Slice { bits: self.bits, number: slot(hash, self.bits) as u32 },
+        if let Some(run) = self.file(hash) {
+            return run.meta().slice;
         }
+        let begins = |bits| Slice { bits, number: slot(hash, bits) as u32 };
+        let next = self.files.partition_point(|run| run.meta().slice.last() < hash);
+        let next = self.files.get(next).map(|run| run.meta().slice.first());
+        let is_free =
+            |slice: &Slice| slice.first() == hash && next.is_none_or(|next| slice.last() < next);
+        (0..self.bits).map(begins).find(is_free).unwrap_or_else(|| begins(self.bits))
     }
 }
 

@@ -157,7 +157,7 @@ impl Hidden<'_> {
 
     /// Merges all of them.
     fn merge(&self, table: &Table, age: u64) -> Result<Vec<Arc<HashRun>>> {
-        let bytes = self.layers.iter().map(|layer| layer.bytes()).sum();
+        let bytes = self.layers.iter().map(|layer| layer.raw_bytes()).sum();
         let entries = self.layers.iter().map(|layer| layer.entries()).sum();
         let cursors = self.layers.iter().map(|layer| LayerCursor::new(layer.clone()));
         let mut input = Merge::new(cursors.collect(), Deletes::Hide);

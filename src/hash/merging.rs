@@ -51,7 +51,7 @@ impl Merging {
         mut inputs: Vec<Arc<Layer>>,
         is_oldest: bool,
     ) -> Option<Arc<Self>> {
-        let bytes = inputs.iter().map(|layer| layer.bytes()).sum();
+        let bytes = inputs.iter().map(|layer| layer.raw_bytes()).sum();
         let entries = inputs.iter().map(|layer| layer.entries()).sum();
         let oldest = inputs.pop()?;
         Some(Arc::new(Self {

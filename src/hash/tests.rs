@@ -260,6 +260,29 @@ fn large_runs_are_cut_and_merged_in_steps() {
     host.check();
 }
 
+/// Where a run has holes, a merge takes few steps over them.
+#[test]
+fn holes_are_stepped_over() {
+    let mut host = Host::new(HashOptions::default().file_bytes(4 << 10));
+    host.ingest(&(0..6_000).map(|i| (key(i), vec![1; 60])).collect::<Vec<_>>());
+    let files = host.files.len();
+    let last = host.files.last().unwrap().slice;
+    let seed = host.options.seed_or_zero();
+    let in_last = |i: &u32| last.has(crate::codec::seeded_hash(&key(*i), seed));
+    let deletes: Vec<_> = (0..6_000).filter(|i| !in_last(i)).map(|i| (key(i), None)).collect();
+    host.write(&deletes);
+    while host.step(true) {}
+    host.check();
+    assert_eq!(host.files.len(), 1);
+    host.write(&puts(0..3_000, 20));
+    let mut steps = 0;
+    while host.step(true) {
+        steps += 1;
+    }
+    host.check();
+    assert!(files >= 64 && steps <= 20, "{steps} steps of {files} files");
+}
+
 #[test]
 fn what_comes_during_a_long_merge_is_kept_to_few_runs() {
     let mut host = Host::new(HashOptions::default().runs(4).file_bytes(16 << 10));
