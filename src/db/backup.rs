@@ -119,7 +119,7 @@ impl Copy<'_> {
             || from.link(&name, &**self.to).map_err(|e| Error::io("link the file", &name, e));
         let linked = file.is_frozen() && link()?;
         if !linked {
-            copy_file(&**from, &**self.to, &name)?;
+            copy_file(&**from, &**self.to, &name, file.bytes())?;
         }
         self.progress.files += 1;
         self.progress.bytes += file.bytes();
@@ -213,11 +213,12 @@ impl<'a> CopiedLog<'a> {
     }
 }
 
-fn copy_file(from: &dyn Folder, to: &dyn Folder, name: &str) -> Result<()> {
+/// Copies the first `size` bytes, which are all: a file that goes on being written may be longer,
+/// or become shorter meanwhile, but never than that.
+fn copy_file(from: &dyn Folder, to: &dyn Folder, name: &str, size: u64) -> Result<()> {
     let failed = |e| Error::io("copy the file", name, e);
     let source = from.open(name, Access::Read).map_err(failed)?;
     let target = to.open(name, Access::CreateNew).map_err(failed)?;
-    let size = source.size().map_err(failed)?;
     let mut buffer = vec![0; COPY_BYTES.min(size.try_into().unwrap_or(COPY_BYTES))];
     let mut at = 0;
     while at < size {
