@@ -5,7 +5,7 @@ use crate::{
     engine::{self, Engine, Result, Setup},
 };
 use std::path::Path;
-use tonearm::{Db, Durability, Btree, ReadPath, Table};
+use tonearm::{Btree, Db, Durability, ReadPath, Table};
 
 /// Reads files mapped, as by default where they fit in the machine's memory, or into a cache of
 /// blocks that the memory bounds.
@@ -65,7 +65,8 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
 
     fn open_tables(dir: &Path, setup: &Setup, count: usize) -> Result<Self> {
         let db = Self::open_db(dir, setup)?;
-        let tables = (0..count).map(|i| db.btree(&format!("table {i}"))).collect::<Result<_, _>>()?;
+        let tables =
+            (0..count).map(|i| db.btree(&format!("table {i}"))).collect::<Result<_, _>>()?;
         let table = db.btree("main")?;
         Ok(Self { db, table, tables })
     }
