@@ -224,6 +224,7 @@ mod tests {
             value_bytes: 100,
             big: false,
             compact: false,
+            limit_mib: None,
         };
         let latency = Some(Latency { p50: 1500, p99: 2000, p999: 3000, max: 9_000_000 });
         let phase = Phase {
