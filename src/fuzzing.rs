@@ -433,8 +433,11 @@ pub fn pages(data: &[u8]) {
     }
     let root = home.current().root();
     drop(home);
-    let Ok(name) = folder.list().map(|names| names.into_iter().next()) else { return };
-    mutate(&folder, &name.unwrap(), changes);
+    let Some(name) = folder.list().unwrap().into_iter().next() else {
+        blind(false);
+        return;
+    };
+    mutate(&folder, &name, changes);
     if let Ok(home) = BtreeHome::open(options.clone(), &shop.folder, 1, &root, &shop.access) {
         read_tree(&home);
         for (_, file) in home.current().files() {
