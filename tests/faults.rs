@@ -147,9 +147,10 @@ fn play_on(player: &mut Player, steps: &[Step]) -> Vec<String> {
     errors
 }
 
-/// Failures that only leave something behind for later, or for which there is another way.
+/// Failures that only leave something behind for later, or for which there is another way. (Whether
+/// others read the folder is asked again; until it is known, no page of theirs is written.)
 fn may_go_unreported(kind: OpKind) -> bool {
-    matches!(kind, OpKind::Remove | OpKind::List | OpKind::Map)
+    matches!(kind, OpKind::Remove | OpKind::List | OpKind::Map | OpKind::IsShared)
 }
 
 /// Nothing that was promised is missing on the disk as it is, nor after a power cut.

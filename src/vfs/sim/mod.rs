@@ -308,7 +308,7 @@ impl Folder for SimDisk {
 
     fn is_shared(&self) -> io::Result<bool> {
         let mut state = self.shared.lock();
-        state.begin(OpKind::Lock, &Arc::from(""), 0, 0).check()?;
+        state.begin(OpKind::IsShared, &Arc::from(""), 0, 0).check()?;
         Ok(state.readers > 0)
     }
 }
