@@ -148,9 +148,11 @@ fn play_on(player: &mut Player, steps: &[Step]) -> Vec<String> {
 }
 
 /// Failures that only leave something behind for later, or for which there is another way. (Whether
-/// others read the folder is asked again; until it is known, no page of theirs is written.)
+/// others read the folder is asked again, and until it is known, no page of theirs is written; to be
+/// one of them is tried again where nobody can be told.)
 fn may_go_unreported(kind: OpKind) -> bool {
-    matches!(kind, OpKind::Remove | OpKind::List | OpKind::Map | OpKind::IsShared)
+    use OpKind::{IsShared, List, Map, Remove, Share};
+    matches!(kind, Remove | List | Map | IsShared | Share)
 }
 
 /// Nothing that was promised is missing on the disk as it is, nor after a power cut.

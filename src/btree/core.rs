@@ -55,7 +55,8 @@ impl Drop for Core {
         let known = pages.space.lock().as_ref().map(is_read);
         if known.unwrap_or(tree.strong_count() > 0)
             && let Some(folder) = self.folder.get()
-            && let Ok(Some(lock)) = folder.share()
+            // Nobody can be told of a failure here, so it is tried again.
+            && let Ok(Some(lock)) = folder.share().or_else(|_| folder.share())
         {
             pages.file.keep(lock);
         }

@@ -18,8 +18,10 @@ pub enum OpKind {
     List,
     /// [`Folder::sync`](crate::vfs::Folder::sync).
     SyncFolder,
-    /// [`Folder::lock`](crate::vfs::Folder::lock) and [`Folder::share`](crate::vfs::Folder::share).
+    /// [`Folder::lock`](crate::vfs::Folder::lock).
     Lock,
+    /// [`Folder::share`](crate::vfs::Folder::share).
+    Share,
     /// [`Folder::is_shared`](crate::vfs::Folder::is_shared).
     IsShared,
     /// [`File::read_at`](crate::vfs::File::read_at).

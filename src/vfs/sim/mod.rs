@@ -301,7 +301,7 @@ impl Folder for SimDisk {
 
     fn share(&self) -> io::Result<Option<Box<dyn Lock>>> {
         let mut state = self.shared.lock();
-        state.begin(OpKind::Lock, &Arc::from(""), 0, 0).check()?;
+        state.begin(OpKind::Share, &Arc::from(""), 0, 0).check()?;
         state.readers += 1;
         Ok(Some(Box::new(SimShare(self.clone()))))
     }
