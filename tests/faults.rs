@@ -147,9 +147,9 @@ fn play_on(player: &mut Player, steps: &[Step]) -> Vec<String> {
     errors
 }
 
-/// Failures that only leave something behind for later, or for which there is another way. (Whether
-/// others read the folder is asked again, and until it is known, no page of theirs is written; to be
-/// one of them is tried again where nobody can be told.)
+/// Failures that only leave something behind for later, or for which there is another way.
+/// (Whether others read the folder is asked again, and until it is known, no page of theirs is
+/// written; to be one of them is tried again where nobody can be told.)
 fn may_go_unreported(kind: OpKind) -> bool {
     use OpKind::{IsShared, List, Map, Remove, Share};
     matches!(kind, Remove | List | Map | IsShared | Share)
