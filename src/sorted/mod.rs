@@ -13,6 +13,7 @@
 mod block;
 mod cursor;
 mod filter;
+mod frozen;
 mod graveyard;
 mod merge;
 mod pages;
@@ -27,6 +28,7 @@ pub(crate) use block::{
 pub(crate) use cursor::{Cursor, Found, Keeper, Kind, Lookup};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
+pub(crate) use frozen::{FOOTER_BYTES, FrozenKind, check_digest, not_opened, open_whole, read};
 pub(crate) use graveyard::{Grave, Graveyard};
 pub(crate) use merge::{Deletes, Merge};
 pub(crate) use pages::{
@@ -36,7 +38,7 @@ pub(crate) use pages::{
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
     Checked, FarValue, LevelCursor, Lost, Output, PACKED_VALUE_MAX, Run, RunAccess, RunCursor,
-    RunMeta, RunOptions, RunWriter, not_opened, out_of_order, read, run_name,
+    RunMeta, RunOptions, RunWriter, out_of_order, run_name,
 };
 pub(crate) use tree::{Root, Step, Tree, TreeCursor};
 

@@ -63,12 +63,13 @@
 
 use crate::{
     codec::{Compression, Reader, put_u32, put_u64},
-    sorted::{FAR_BYTES, FileId, place, seal},
+    sorted::{FAR_BYTES, FOOTER_BYTES, FileId, FrozenKind, place, seal},
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tonehsh1");
 const VERSION: u32 = 1;
-pub(super) const FOOTER_BYTES: usize = 128;
+/// What the files are recognized by.
+pub(super) const KIND: FrozenKind = FrozenKind { name: "hash run", magic: MAGIC, version: VERSION };
 pub(super) const PAGE: usize = 4096;
 /// Where a page's records begin.
 pub(super) const PAGE_HEAD: usize = 8;
@@ -380,24 +381,6 @@ impl Footer {
     }
 }
 
-/// Checks what only a footer has: whether this is a hash run, of a version known here.
-pub(super) fn recognize(footer: &[u8]) -> Result<(), Stranger> {
-    let magic = footer.last_chunk().map(|magic| u64::from_le_bytes(*magic));
-    let version = Reader::new(footer.get(16..).unwrap_or_default()).u32();
-    match (magic, version) {
-        (Some(MAGIC), Some(VERSION)) => Ok(()),
-        (Some(MAGIC), Some(version)) if version > VERSION => Err(Stranger::Newer(version)),
-        _ => Err(Stranger::Unknown),
-    }
-}
-
-/// Why a file is not a hash run to us.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stranger {
-    Newer(u32),
-    Unknown,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,7 +406,7 @@ mod tests {
     fn footers_round_trip_and_are_in_order() {
         let bytes = footer().encode(53300);
         assert_eq!(bytes.len(), FOOTER_BYTES);
-        assert_eq!(recognize(&bytes), Ok(()));
+        assert_eq!(KIND.recognize(&bytes), Ok(()));
         assert_eq!(Footer::decode(&bytes, 53300), Ok(footer()));
         assert!(Footer::decode(&bytes, 53299).is_err());
         for wrong in [
@@ -438,10 +421,6 @@ mod tests {
         ] {
             assert!(Footer::decode(&wrong.encode(53300), 53300).is_err(), "{wrong:?}");
         }
-        let mut newer = bytes.clone();
-        newer[16] = 2;
-        assert_eq!(recognize(&newer), Err(Stranger::Newer(2)));
-        assert_eq!(recognize(&bytes[..127]), Err(Stranger::Unknown));
     }
 
     #[test]
@@ -480,7 +459,7 @@ mod tests {
 
         #[test]
         fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Footer::decode(&bytes, 1000), recognize(&bytes));
+            let _ = (Footer::decode(&bytes, 1000), KIND.recognize(&bytes));
             let _ = (decode_extents(&bytes, 1000, 5), parse_page(&bytes, &mut Vec::new()));
         }
     }

@@ -29,11 +29,14 @@ use crate::{
     cache::BlockCache,
     codec::seeded_hash,
     error::{Error, ErrorKind},
-    sorted::{Checked, FileId, Grave, Graveyard, RunAccess, is_sealed, not_opened, place, read},
-    vfs::{Access, File, Folder, Map},
+    sorted::{
+        Checked, FOOTER_BYTES, FileId, Grave, Graveyard, RunAccess, is_sealed, open_whole, place,
+        read,
+    },
+    vfs::{File, Folder, Map},
 };
 use access::Piece;
-use format::{Extent, FOOTER_BYTES, Footer, PAGE, Stranger, decode_extents, recognize};
+use format::{Extent, Footer, KIND, PAGE, decode_extents};
 use index::index_pages;
 use std::{fmt, sync::Arc};
 
@@ -66,15 +69,10 @@ impl HashRun {
         access: &RunAccess,
     ) -> Result<Arc<HashRun>> {
         let name = hash_run_name(meta.file);
-        let file = folder.open(&name, Access::Read).map_err(|e| not_opened(&name, e))?;
-        let size = file.size().map_err(|e| Error::io("read the length of", &name, e))?;
-        if size != meta.bytes {
-            let what = format!("the file is {size} bytes long, not {}", meta.bytes);
-            return Err(Error::corrupt(&name, size.min(meta.bytes), what));
-        }
+        let file = open_whole(folder, &name, meta.bytes)?;
         let footer = read_footer(&*file, &name, &meta)?;
         if footer.seed != seed {
-            let at = size - FOOTER_BYTES as u64;
+            let at = meta.bytes - FOOTER_BYTES as u64;
             return Err(Error::corrupt(&name, at, "the file is hashed with another seed"));
         }
         let extents = read_extents(&*file, &name, &footer)?;
@@ -150,23 +148,7 @@ impl fmt::Debug for HashRun {
 
 /// The footer, if it is one and describes the file that `meta` does.
 fn read_footer(file: &dyn File, name: &str, meta: &HashRunMeta) -> Result<Footer> {
-    let at = meta
-        .bytes
-        .checked_sub(FOOTER_BYTES as u64)
-        .ok_or_else(|| Error::corrupt(name, 0, "the file is too short to be a hash run"))?;
-    let bytes = read(file, name, at, FOOTER_BYTES)?;
-    let recognized = recognize(&bytes);
-    if recognized == Err(Stranger::Unknown) {
-        return Err(Error::corrupt(name, at, "not a hash run's footer"));
-    }
-    // Checked first in every version, so that a damaged number is not taken for a newer one.
-    if !is_sealed(&bytes, place(meta.file, at)) {
-        return Err(Error::corrupt(name, at, "the footer's checksum does not match"));
-    }
-    if let Err(Stranger::Newer(version)) = recognized {
-        let what = format!("version {version} of hash runs is newer than this program can read");
-        return Err(Error::new(ErrorKind::Version, what).in_file(name));
-    }
+    let (at, bytes) = KIND.footer(file, name, meta.file, meta.bytes)?;
     let footer = Footer::decode(&bytes, at).map_err(|what| Error::corrupt(name, at, what))?;
     let is_same = footer.file == meta.file
         && footer.slice == meta.slice

@@ -6,7 +6,7 @@
 
 use super::{
     HashRun, HashRunMeta,
-    format::{FOOTER_BYTES, Footer, Head, PAGE, PAGE_HEAD, Record, Slice},
+    format::{Footer, Head, PAGE, PAGE_HEAD, Record, Slice},
     hash_run_name, read_extents, read_footer,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     cache::BlockCache,
     codec::Compression,
     error::Error,
-    sorted::{FileId, Kind, RunAccess, is_sealed, place, read},
+    sorted::{FOOTER_BYTES, FileId, Kind, RunAccess, is_sealed, place, read},
     vfs::{Access, Folder},
 };
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::{
     Compression,
     codec::{WEAK_SEED, seeded_hash},
     sorted::{Cursor, Kind, Lookup},
-    vfs::{mem::MemFolder, write_all_at},
+    vfs::{Access, mem::MemFolder, write_all_at},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -13,13 +13,10 @@ use super::{
 };
 use crate::{
     Result,
-    codec::{Digest, decompress},
+    codec::decompress,
     error::Error,
-    sorted::{FarValue, is_sealed, place},
+    sorted::{FarValue, check_digest, is_sealed, place},
 };
-
-/// How much is read at once for the digest.
-const CHUNK: usize = 1 << 20;
 
 impl HashRun {
     /// Reads every byte from the file, whatever is mapped or cached, and checks every checksum,
@@ -31,7 +28,7 @@ impl HashRun {
             walk.visit(page)?;
         }
         walk.finish()?;
-        self.verify_digest()
+        check_digest(&*self.file, self.name(), self.meta.bytes, self.meta.digest)
     }
 
     /// Footer, extents and properties.
@@ -73,19 +70,6 @@ impl HashRun {
         }
         decompress(self.footer.compression, &stored, far.len as usize)
             .ok_or_else(|| self.corrupt_at(far.offset, "a value cannot be unpacked"))
-    }
-
-    fn verify_digest(&self) -> Result<()> {
-        let (mut digest, mut at) = (Digest::default(), 0);
-        while at < self.meta.bytes {
-            let len = (self.meta.bytes - at).min(CHUNK as u64);
-            digest.add(&self.read(at, len as usize)?);
-            at += len;
-        }
-        if digest.finish() == self.meta.digest {
-            return Ok(());
-        }
-        Err(self.corrupt_at(0, "the digest of the whole file does not match"))
     }
 }
 

@@ -25,7 +25,9 @@ pub(crate) use format::{
 };
 pub(crate) use tree::{PageTree, PagesAhead};
 
-use super::{FileId, Grave, Graveyard, TreeCursor, block::is_sealed, block::place, run::Checked};
+use super::{
+    FileId, Grave, Graveyard, TreeCursor, block::is_sealed, block::place, not_opened, run::Checked,
+};
 use crate::{
     Result,
     cache::BlockCache,
@@ -258,14 +260,6 @@ impl fmt::Debug for PageFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageFile({}, pages of {})", self.name(), self.page_bytes)
     }
-}
-
-/// Why a file that has to be there could not be opened.
-fn not_opened(name: &str, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return Error::corrupt(name, 0, "the file is missing");
-    }
-    Error::io("open", name, error)
 }
 
 /// Refuses a file that is not the page file it should be.

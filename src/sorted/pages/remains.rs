@@ -7,7 +7,7 @@
 
 use super::{
     Counts, Extent, Extents, FarPages, FreeList, PageFile, PageRef, PageRoot, PageTree,
-    check_header, not_opened, pages_name, read_header,
+    check_header, pages_name, read_header,
 };
 use crate::{
     Result,
@@ -16,6 +16,7 @@ use crate::{
     sorted::{
         FileId, Lost, RunAccess, Span,
         block::{Block, EntryKind, MAX_BLOCK, is_sealed, place},
+        not_opened,
         tree::Tree,
     },
     vfs::{Access, Folder},

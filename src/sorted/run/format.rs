@@ -43,13 +43,15 @@ use crate::{
         FAR_BYTES, FileId, MAX_KEY, RangeSet, Span,
         block::{Child, HEADER, MAX_BLOCK, MIN_BLOCK, place, seal},
         filter::LINE,
+        frozen::{FOOTER_BYTES, FrozenKind},
         tree::{HEIGHT_MAX, Root},
     },
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tonerun1");
 const VERSION: u32 = 1;
-pub(super) const FOOTER_BYTES: usize = 128;
+/// What the files are recognized by.
+pub(super) const KIND: FrozenKind = FrozenKind { name: "run", magic: MAGIC, version: VERSION };
 /// A page of the filter, read and checked as a whole.
 pub(super) const PAGE: usize = 4096;
 /// The first line of a page holds its checksum.
@@ -173,24 +175,6 @@ impl Footer {
     pub(super) fn is_packed(&self) -> bool {
         self.compression != Compression::None
     }
-}
-
-/// Checks what only a footer has: whether this is a run file, of a version known here.
-pub(super) fn recognize(footer: &[u8]) -> Result<(), Stranger> {
-    let magic = footer.last_chunk().map(|magic| u64::from_le_bytes(*magic));
-    let version = Reader::new(footer.get(16..).unwrap_or_default()).u32();
-    match (magic, version) {
-        (Some(MAGIC), Some(VERSION)) => Ok(()),
-        (Some(MAGIC), Some(version)) if version > VERSION => Err(Stranger::Newer(version)),
-        _ => Err(Stranger::Unknown),
-    }
-}
-
-/// Why a file is not a run to us.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stranger {
-    Newer(u32),
-    Unknown,
 }
 
 /// Where a value that does not follow its key lies.
@@ -342,7 +326,7 @@ mod tests {
     fn footers_round_trip_and_are_in_order() {
         let bytes = footer().encode(33000);
         assert_eq!(bytes.len(), FOOTER_BYTES);
-        assert_eq!(recognize(&bytes), Ok(()));
+        assert_eq!(KIND.recognize(&bytes), Ok(()));
         assert_eq!(Footer::decode(&bytes, 33000), Ok(footer()));
         assert!(Footer::decode(&bytes, 32999).is_err());
         for wrong in [
@@ -355,10 +339,6 @@ mod tests {
         ] {
             assert!(Footer::decode(&wrong.encode(33000), 33000).is_err(), "{wrong:?}");
         }
-        let mut newer = bytes.clone();
-        newer[16] = 2;
-        assert_eq!(recognize(&newer), Err(Stranger::Newer(2)));
-        assert_eq!(recognize(&bytes[..127]), Err(Stranger::Unknown));
     }
 
     #[test]
@@ -375,7 +355,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Footer::decode(&bytes, 1000), recognize(&bytes), decode_ranges(&bytes));
+            let _ = (Footer::decode(&bytes, 1000), KIND.recognize(&bytes), decode_ranges(&bytes));
             let _ = (FarValue::from_bytes(&bytes), Packed::read(&bytes).map(|p| p.len));
         }
 

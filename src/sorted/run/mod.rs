@@ -32,12 +32,13 @@ use crate::{
     codec::Compression,
     error::{Error, ErrorKind},
     sorted::{
-        FileId, Grave, Graveyard, RangeSet, TreeCursor,
+        FOOTER_BYTES, FileId, Grave, Graveyard, RangeSet, TreeCursor,
         block::{is_sealed, place},
+        open_whole, read,
     },
-    vfs::{Access, File, Folder, Map, read_exact_at},
+    vfs::{File, Folder, Map},
 };
-use format::{FOOTER_BYTES, Footer, PAGE, Stranger, decode_ranges, recognize};
+use format::{Footer, KIND, PAGE, decode_ranges};
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -96,12 +97,7 @@ impl Run {
     /// Opens the run that `meta` describes. Reads its end; blocks are checked when first used.
     pub(crate) fn open(folder: &dyn Folder, meta: RunMeta, access: &RunAccess) -> Result<Arc<Run>> {
         let name = run_name(meta.file);
-        let file = folder.open(&name, Access::Read).map_err(|e| not_opened(&name, e))?;
-        let size = file.size().map_err(|e| Error::io("read the length of", &name, e))?;
-        if size != meta.bytes {
-            let what = format!("the file is {size} bytes long, not {}", meta.bytes);
-            return Err(Error::corrupt(&name, size.min(meta.bytes), what));
-        }
+        let file = open_whole(folder, &name, meta.bytes)?;
         let footer = read_footer(&*file, &name, &meta)?;
         let range_deletes = read_ranges(&*file, &name, &meta, &footer)?;
         Run::assemble(meta, footer, range_deletes, file, access).map(Arc::new)
@@ -175,45 +171,9 @@ impl fmt::Debug for Run {
     }
 }
 
-/// `len` bytes of the file at `at`.
-pub(crate) fn read(file: &dyn File, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    match read_exact_at(file, &mut bytes, at) {
-        Ok(()) => Ok(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(Error::corrupt(name, at, "the file ends early"))
-        }
-        Err(error) => Err(Error::io("read", name, error)),
-    }
-}
-
-/// Why a file that has to be there could not be opened.
-pub(crate) fn not_opened(name: &str, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return Error::corrupt(name, 0, "the file is missing");
-    }
-    Error::io("open", name, error)
-}
-
 /// The footer, if it is one and describes the file that `meta` does.
 fn read_footer(file: &dyn File, name: &str, meta: &RunMeta) -> Result<Footer> {
-    let at = meta
-        .bytes
-        .checked_sub(FOOTER_BYTES as u64)
-        .ok_or_else(|| Error::corrupt(name, 0, "the file is too short to be a run"))?;
-    let bytes = read(file, name, at, FOOTER_BYTES)?;
-    let recognized = recognize(&bytes);
-    if recognized == Err(Stranger::Unknown) {
-        return Err(Error::corrupt(name, at, "not a run's footer"));
-    }
-    // Checked first in every version, so that a damaged number is not taken for a newer one.
-    if !is_sealed(&bytes, place(meta.file, at)) {
-        return Err(Error::corrupt(name, at, "the footer's checksum does not match"));
-    }
-    if let Err(Stranger::Newer(version)) = recognized {
-        let what = format!("version {version} of runs is newer than this program can read");
-        return Err(Error::new(ErrorKind::Version, what).in_file(name));
-    }
+    let (at, bytes) = KIND.footer(file, name, meta.file, meta.bytes)?;
     let footer = Footer::decode(&bytes, at).map_err(|what| Error::corrupt(name, at, what))?;
     if footer.file != meta.file || footer.root.is_some() != (meta.entries > 0) {
         return Err(Error::corrupt(name, at, "the footer is of another run"));

@@ -6,8 +6,7 @@
 //! knows where leaves begin and how long they are.
 
 use super::{
-    FOOTER_BYTES, Footer, Run, RunAccess, RunMeta, format::BLOCK_BYTES, read, read_footer,
-    read_ranges, run_name,
+    Footer, Run, RunAccess, RunMeta, format::BLOCK_BYTES, read_footer, read_ranges, run_name,
 };
 use crate::{
     Result,
@@ -15,8 +14,9 @@ use crate::{
     codec::{Compression, Reader},
     error::Error,
     sorted::{
-        FileId, Kind, RangeSet, Span,
+        FOOTER_BYTES, FileId, Kind, RangeSet, Span,
         block::{Block, Child, EntryKind, MAX_BLOCK, is_sealed, place},
+        read,
         tree::{Tree, padded},
     },
     vfs::{Access, Folder},

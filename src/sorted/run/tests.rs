@@ -5,7 +5,7 @@ use crate::{
     ErrorKind, Value,
     codec::key_hash,
     sorted::{Cursor, Kind, Lookup, Span},
-    vfs::{mem::MemFolder, read_whole, write_all_at},
+    vfs::{Access, mem::MemFolder, read_whole, write_all_at},
 };
 use proptest::prelude::*;
 use std::{

@@ -11,18 +11,16 @@ use super::{
 };
 use crate::{
     Result,
-    codec::{Digest, decompress, key_hash},
+    codec::{decompress, key_hash},
     error::Error,
     sorted::{
         Span,
         block::{Block, Child, EntryKind, MAX_BLOCK, is_sealed, place},
+        check_digest,
         filter::{LINE, line_may_contain, line_of},
         tree::Tree,
     },
 };
-
-/// How much is read at once for the digest.
-const CHUNK: usize = 1 << 20;
 
 impl Run {
     /// Reads every byte from the file, whatever is mapped or cached, and checks every checksum,
@@ -34,7 +32,7 @@ impl Run {
             walk.visit(root.top, root.height, None, None)?;
         }
         walk.finish()?;
-        self.verify_digest()
+        check_digest(&*self.file, self.name(), self.meta.bytes, self.meta.digest)
     }
 
     /// Footer, range deletes and properties.
@@ -58,19 +56,6 @@ impl Run {
             return Err(self.corrupt_at(from, "the properties are not those in the manifest"));
         }
         Ok(())
-    }
-
-    fn verify_digest(&self) -> Result<()> {
-        let (mut digest, mut at) = (Digest::default(), 0);
-        while at < self.meta.bytes {
-            let len = (self.meta.bytes - at).min(CHUNK as u64);
-            digest.add(&self.read(at, len as usize)?);
-            at += len;
-        }
-        if digest.finish() == self.meta.digest {
-            return Ok(());
-        }
-        Err(self.corrupt_at(0, "the digest of the whole file does not match"))
     }
 }
 
