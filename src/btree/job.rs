@@ -52,6 +52,11 @@ pub(super) fn next_job(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
         pages.space.lock().clone()?
     };
     let claimed = core.claims.try_claim()?;
+    // To ask who reads costs system calls, and this is called whenever a worker has time.
+    let may_be_worth = (idle && space.has_pending()) || task(core, &space, idle).is_some();
+    if !may_be_worth {
+        return None;
+    }
     // What cannot be asked now is asked again by the next piece of work.
     if core.folder.get()?.is_shared().unwrap_or(true) {
         return None;

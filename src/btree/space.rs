@@ -195,6 +195,11 @@ impl Space {
         self.inner.lock().pending.push(Pending { died, dead });
     }
 
+    /// Whether there are pages that may become free as readers go.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.inner.lock().pending.is_empty()
+    }
+
     /// How many pages the file has, and how many of them are free.
     pub(super) fn sizes(&self) -> (u32, u64) {
         let inner = self.inner.lock();

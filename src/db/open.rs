@@ -18,6 +18,7 @@
 use super::{
     Builder, Db, catalogue,
     commit::apply,
+    machine,
     pace::Pace,
     shared::{Commit, Shared, Tables, Writers, Writing, access, instance_id},
     signals::Signals,
@@ -108,6 +109,7 @@ struct Parts {
     views: Arc<Mutex<()>>,
     tables: Tables,
     cache: Arc<BlockCache>,
+    memory: u64,
     history: Arc<History>,
 }
 
@@ -117,7 +119,9 @@ impl Parts {
         let bytes = |table: &crate::manifest::TableRecord| -> u64 {
             table.runs.iter().map(|file| file.bytes).sum()
         };
-        let access: RunAccess = access(options, state.tables.values().map(bytes).sum(), &cache);
+        let memory = machine::memory();
+        let file_bytes = state.tables.values().map(bytes).sum();
+        let access: RunAccess = access(options.read_path, file_bytes, memory, &cache);
         let visible = Arc::new(Visible::default());
         let views = Arc::new(Mutex::new(()));
         let mut tables = Tables::new();
@@ -130,7 +134,7 @@ impl Parts {
             tables.insert(record.id, Arc::new(table));
         }
         let history = History::new(options.history_bytes());
-        Ok(Self { visible, views, tables, cache, history })
+        Ok(Self { visible, views, tables, cache, memory, history })
     }
 
     fn into_shared(
@@ -152,6 +156,7 @@ impl Parts {
             history: self.history,
             graveyard: Graveyard::new(),
             cache: self.cache,
+            memory: self.memory,
             signals: Signals::default(),
             pace: Pace::default(),
             pool: Arc::default(),

@@ -1,6 +1,6 @@
 //! What all parts of an open database share.
 
-use super::{Builder, ReadPath, machine, pace::Pace, signals::Signals, tail::Tail};
+use super::{Builder, ReadPath, pace::Pace, signals::Signals, tail::Tail};
 use crate::{
     Error, ErrorKind, Result,
     cache::BlockCache,
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) history: Arc<History>,
     pub(super) graveyard: Arc<Graveyard>,
     pub(super) cache: Arc<BlockCache>,
+    /// Bytes of memory that this process may fill, as found when the database was opened.
+    pub(super) memory: u64,
     pub(super) signals: Signals,
     pub(super) pace: Pace,
     /// Memory of memtables that were absorbed, for the next.
@@ -128,18 +130,23 @@ impl Shared {
         Shop {
             folder: self.folder.clone(),
             files: self.files.clone(),
-            access: access(&self.options, file_bytes, &self.cache),
+            access: access(self.options.read_path, file_bytes, self.memory, &self.cache),
             breathe,
         }
     }
 }
 
-/// How files are read when all of them together have `file_bytes`.
-pub(super) fn access(options: &Builder, file_bytes: u64, cache: &Arc<BlockCache>) -> RunAccess {
-    let mapped = match options.read_path {
+/// How files are read when all of them together have `file_bytes`, and the process `memory`.
+pub(super) fn access(
+    path: ReadPath,
+    file_bytes: u64,
+    memory: u64,
+    cache: &Arc<BlockCache>,
+) -> RunAccess {
+    let mapped = match path {
         ReadPath::Mapped => true,
         ReadPath::Cached => false,
-        ReadPath::Auto => cfg!(target_pointer_width = "64") && file_bytes < machine::memory() / 2,
+        ReadPath::Auto => cfg!(target_pointer_width = "64") && file_bytes < memory / 2,
     };
     if mapped { RunAccess::Mapped(cache.clone()) } else { RunAccess::Cached(cache.clone()) }
 }
