@@ -22,8 +22,9 @@ mod sqlite;
 #[cfg(feature = "surrealkv")]
 mod surrealkv;
 mod tonearm;
-mod tonearm_btree;
-mod tonearm_hash;
+
+use self::tonearm::Tonearm;
+use ::tonearm::{Btree, Hash, Lsm};
 
 /// An engine as the command line knows it.
 pub struct Entry {
@@ -45,14 +46,11 @@ impl Entry {
 
 /// All engines this program was built with.
 pub const ENGINES: &[Entry] = &[
-    Entry::new::<tonearm::Tonearm<false>>("tonearm", "Tonearm's LSM table, files mapped"),
-    Entry::new::<tonearm::Tonearm<true>>("tonearm-cached", "the same, files read into a cache"),
-    Entry::new::<tonearm_btree::Tonearm<false>>("tonearm-btree", "Tonearm's B+tree, file mapped"),
-    Entry::new::<tonearm_btree::Tonearm<true>>(
-        "tonearm-btree-cached",
-        "the same, file read into a cache",
-    ),
-    Entry::new::<tonearm_hash::TonearmHash>("tonearm-hash", "Tonearm's hash table, files mapped"),
+    Entry::new::<Tonearm<Lsm, false>>("tonearm", "Tonearm's LSM table, files mapped"),
+    Entry::new::<Tonearm<Lsm, true>>("tonearm-cached", "the same, files read into a cache"),
+    Entry::new::<Tonearm<Btree, false>>("tonearm-btree", "Tonearm's B+tree, file mapped"),
+    Entry::new::<Tonearm<Btree, true>>("tonearm-btree-cached", "the same, read into a cache"),
+    Entry::new::<Tonearm<Hash, false>>("tonearm-hash", "Tonearm's hash table, files mapped"),
     #[cfg(feature = "rocksdb")]
     Entry::new::<rocksdb::RocksDb<false>>("rocksdb", "RocksDB, files read into its block cache"),
     #[cfg(feature = "rocksdb")]

@@ -1,22 +1,61 @@
-//! Tonearm's LSM table, with its defaults but for the memory.
+//! Tonearm's tables, with their defaults but for the memory.
 
 use crate::{
     data::{Key, Pairs},
     engine::{self, Engine, Result, Setup},
 };
 use std::path::Path;
-use tonearm::{Db, Durability, Lsm, ReadPath, Table};
+use tonearm::{Btree, Db, Durability, Entries, Hash, Lsm, ReadPath, Table};
+
+/// One of Tonearm's kinds of tables.
+pub trait Layout: Table + Clone + Sized {
+    /// Whether its entries are in the order of keys.
+    const ORDERED: bool;
+
+    /// Opens the table of that name, made if it is not there.
+    fn open(db: &Db, name: &str) -> tonearm::Result<Self>;
+
+    /// Calls `found` with the value of `key`.
+    fn look_up(&self, key: &Key, found: impl FnOnce(&[u8])) -> tonearm::Result<Option<()>>;
+
+    /// Entries from `key` on; all of them where they are in no order.
+    fn entries(&self, key: &Key) -> Entries;
+}
+
+macro_rules! layout {
+    ($table:ty, $open:ident, $ordered:expr, |$self:ident, $key:ident| $entries:expr) => {
+        impl Layout for $table {
+            const ORDERED: bool = $ordered;
+
+            fn open(db: &Db, name: &str) -> tonearm::Result<Self> {
+                db.$open(name)
+            }
+
+            fn look_up(&self, key: &Key, found: impl FnOnce(&[u8])) -> tonearm::Result<Option<()>> {
+                self.get_with(key, found)
+            }
+
+            fn entries(&$self, $key: &Key) -> Entries {
+                $entries
+            }
+        }
+    };
+}
+
+layout!(Lsm, lsm, true, |self, key| self.range(*key..));
+layout!(Btree, btree, true, |self, key| self.range(*key..));
+layout!(Hash, hash, false, |self, _key| self.iter());
 
 /// Reads files mapped, as by default where they fit in the machine's memory, or into a cache of
 /// blocks that the memory bounds.
-pub struct Tonearm<const CACHED: bool> {
+pub struct Tonearm<T, const CACHED: bool> {
     db: Db,
-    table: Lsm,
+    table: T,
     /// Of a database with many of them.
-    tables: Vec<Lsm>,
+    tables: Vec<T>,
 }
 
-impl<const CACHED: bool> Tonearm<CACHED> {
+impl<T: Layout, const CACHED: bool> Tonearm<T, CACHED> {
     fn open_db(dir: &Path, setup: &Setup) -> Result<Db> {
         let path = if CACHED { ReadPath::Cached } else { ReadPath::Auto };
         // No peer syncs its log by itself.
@@ -25,12 +64,17 @@ impl<const CACHED: bool> Tonearm<CACHED> {
     }
 }
 
-impl<const CACHED: bool> Engine for Tonearm<CACHED> {
-    type Reader<'a> = Reader<'a>;
+impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
+    type Reader<'a>
+        = Reader<'a, T>
+    where
+        T: 'a;
+
+    const ORDERED: bool = T::ORDERED;
 
     fn open(dir: &Path, setup: &Setup) -> Result<Self> {
         let db = Self::open_db(dir, setup)?;
-        let table = db.lsm("main")?;
+        let table = T::open(&db, "main")?;
         Ok(Self { db, table, tables: Vec::new() })
     }
 
@@ -54,7 +98,7 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
         Ok(self.table.remove(key)?)
     }
 
-    fn read<R>(&self, work: impl FnOnce(&mut Reader<'_>) -> Result<R>) -> Result<R> {
+    fn read<R>(&self, work: impl FnOnce(&mut Reader<'_, T>) -> Result<R>) -> Result<R> {
         work(&mut Reader(&self.table))
     }
 
@@ -65,8 +109,9 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
 
     fn open_tables(dir: &Path, setup: &Setup, count: usize) -> Result<Self> {
         let db = Self::open_db(dir, setup)?;
-        let tables = (0..count).map(|i| db.lsm(&format!("table {i}"))).collect::<Result<_, _>>()?;
-        let table = db.lsm("main")?;
+        let tables =
+            (0..count).map(|i| T::open(&db, &format!("table {i}"))).collect::<Result<_, _>>()?;
+        let table = T::open(&db, "main")?;
         Ok(Self { db, table, tables })
     }
 
@@ -75,7 +120,7 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
     }
 
     fn get_from(&self, table: usize, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
-        self.tables[table].get_with(key, found)?;
+        self.tables[table].look_up(key, found)?;
         Ok(())
     }
 
@@ -90,11 +135,11 @@ impl<const CACHED: bool> Engine for Tonearm<CACHED> {
     }
 }
 
-pub struct Reader<'a>(&'a Lsm);
+pub struct Reader<'a, T>(&'a T);
 
-impl engine::Reader for Reader<'_> {
+impl<T: Layout> engine::Reader for Reader<'_, T> {
     fn get(&mut self, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
-        self.0.get_with(key, found)?;
+        self.0.look_up(key, found)?;
         Ok(())
     }
 
@@ -104,7 +149,7 @@ impl engine::Reader for Reader<'_> {
     }
 
     fn scan(&mut self, from: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut entries = self.0.range(*from..);
+        let mut entries = self.0.entries(from);
         for _ in 0..limit {
             let Some(entry) = entries.next_ref() else { break };
             let (key, value) = entry?;
