@@ -6,7 +6,7 @@ use super::{
     claim::{Claimed, Claims},
     edit::{Changes, Edit, Incoming},
     space::{Dead, Held, Space},
-    version::{Pages, Version},
+    version::{Pages, TreeFile, Version},
     weave::Weaver,
     writer::PageWriter,
 };
@@ -14,7 +14,7 @@ use crate::{
     Error, ErrorKind, Result,
     sorted::{
         Counts, Extents, FREE_HERE_MAX, FarPages, FreeList, PageFile, PageRoot, PageTree, RangeSet,
-        Root, birth_of, generation_of,
+        Root, Run, birth_of, generation_of,
     },
     table::{Change, HomeFile, Shop, Work},
     vfs::Folder,
@@ -47,7 +47,7 @@ impl Drop for Core {
     /// Snapshots, iterators and long values outlive their database. Whoever opens it next must not
     /// write where they read: they become readers like those in other processes.
     fn drop(&mut self) {
-        let current = self.current.swap(Version::new(None, self.work.clone()));
+        let current = self.current.swap(Version::empty(self.work.clone()));
         let Some((pages, tree)) = current.tree.clone() else { return };
         let tree = Arc::downgrade(&tree);
         drop(current);
@@ -71,13 +71,37 @@ pub(super) struct Woven {
     pub(super) dead: Vec<Dead>,
     /// The version it was begun with.
     pub(super) since: u64,
+    /// Deltas that it has taken in.
+    pub(super) merged: Vec<Arc<Run>>,
+    /// Bytes of keys and values that came in.
+    pub(super) absorbed: u64,
     /// Missing in what an ingest made on the side.
     pub(super) claimed: Option<Claimed>,
 }
 
-/// A change that changes nothing.
-pub(super) fn nothing() -> Change {
-    Change { fresh: Vec::new(), entries: 0, detail: Box::new(None::<Woven>) }
+/// What a piece of work made.
+pub(super) enum Made {
+    Nothing,
+    /// The next version of the tree.
+    Woven(Box<Woven>),
+    /// A new delta.
+    Delta(Arc<Run>),
+    /// A delta in place of several.
+    Folded {
+        delta: Arc<Run>,
+        folded: Vec<Arc<Run>>,
+        claimed: Option<Claimed>,
+    },
+}
+
+impl From<Made> for Change {
+    fn from(made: Made) -> Self {
+        let fresh: Vec<Arc<dyn HomeFile>> = match &made {
+            Made::Nothing | Made::Woven(_) => Vec::new(),
+            Made::Delta(delta) | Made::Folded { delta, .. } => vec![delta.clone()],
+        };
+        Change { fresh, entries: 0, detail: Box::new(made) }
+    }
 }
 
 /// The pages to work on, and the tree to begin with.
@@ -157,8 +181,8 @@ impl Core {
         let (root, counts, mut dead) = (edited.root, edited.counts, edited.dead);
         dead.extend(base.list);
         let finished = Finished { generation, root, counts, dead };
-        self.work.bytes_absorbed.add(edited.absorbed);
-        self.describe(base, weaver, finished, shop)
+        let woven = self.describe(base, weaver, finished, shop)?;
+        Ok(Woven { absorbed: edited.absorbed, ..woven })
     }
 
     /// Finds out what is free, makes everything durable, and describes the version.
@@ -205,7 +229,7 @@ impl Core {
         let tree = PageTree::new(file.clone(), PageRoot { generation, pages, root, counts, free });
         base.space.watch(generation, &tree);
         let (pages, since) = (base.pages.clone(), base.since);
-        Ok(Woven { pages, tree, held, dead, since, claimed: None })
+        Ok(Woven { pages, tree, held, dead, since, merged: Vec::new(), absorbed: 0, claimed: None })
     }
 }
 
@@ -228,10 +252,9 @@ struct Finished {
 impl Base {
     /// What was made of it, as a change.
     pub(super) fn change(&self, woven: Woven, entries: u64) -> Change {
-        let version = Version::new(Some((woven.pages.clone(), woven.tree.clone())), Arc::default());
-        let fresh: Vec<Arc<dyn HomeFile>> =
-            if self.is_fresh { version.file().into_iter().collect() } else { Vec::new() };
-        Change { fresh, entries, detail: Box::new(Some(woven)) }
+        let file = Arc::new(TreeFile(woven.tree.clone()));
+        let fresh: Vec<Arc<dyn HomeFile>> = if self.is_fresh { vec![file] } else { Vec::new() };
+        Change { fresh, entries, detail: Box::new(Made::Woven(Box::new(woven))) }
     }
 
     /// Begins with an empty tree instead, in the same file.

@@ -14,7 +14,8 @@
 //!   tree stays in order on disk, and pages stay full (`edit`, and `docs/design.md`).
 //! - Versions are copies on write, published by one edit of the manifest. What a version no longer
 //!   reaches is used again once nobody reads an older one.
-//! - A file that became too large for its data is made smaller while nobody writes (`job`).
+//! - Changes that lie all over a large tree wait beside it until there are enough of them (`delta`).
+//! - A file that became too large for its data is made smaller while nobody writes (`shrink`).
 //!
 //! The idea of shadowing with a logical log in front is Canopydb's and, before, of ARIES' many
 //! descendants; absorbing sorted batches is that of the bulk updates of Graefe's survey (Modern
@@ -22,18 +23,21 @@
 
 mod claim;
 mod core;
+mod delta;
 mod edit;
 mod handle;
 mod home;
-mod job;
 mod options;
+mod shrink;
 mod space;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod version;
 mod weave;
 mod writer;
 
+pub(crate) use delta::{DELTA_LEVEL, TREE_LEVEL};
 pub use handle::Btree;
 pub(crate) use home::BtreeHome;
 pub use options::BtreeOptions;

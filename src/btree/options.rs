@@ -2,7 +2,7 @@
 
 use crate::{
     codec::{Reader, put_varint},
-    sorted::PAGE_BYTES,
+    sorted::{PAGE_BYTES, RunOptions},
 };
 use bytes::Bytes;
 
@@ -21,11 +21,18 @@ const VERSION: u8 = 1;
 pub struct BtreeOptions {
     page_bytes: u32,
     spare_percent: u32,
+    deltas: u32,
+    rewrite_ratio: u32,
 }
+
+/// The most deltas there may be; with more, reads would ask them longer than the tree.
+const DELTAS_MAX: u32 = 64;
+/// From here on whatever changes is worth its leaf: a change of ten bytes to the longest page.
+const RATIO_MAX: u32 = 2000;
 
 impl Default for BtreeOptions {
     fn default() -> Self {
-        Self { page_bytes: 8 << 10, spare_percent: 50 }
+        Self { page_bytes: 8 << 10, spare_percent: 50, deltas: 8, rewrite_ratio: 12 }
     }
 }
 
@@ -54,10 +61,33 @@ impl BtreeOptions {
         self.fitted()
     }
 
+    /// How many deltas may wait, by and large; 8 by default. A delta is a file of changes that lie
+    /// too far apart in the tree for their leaves to be worth writing yet: it waits for more, at
+    /// least until nobody writes. Each costs a look-up some tens of nanoseconds and a scan a
+    /// source to merge. Up to twice as many may come together while they are being merged; then
+    /// writers wait. With 0 all changes go into the tree at once, which writes several times as
+    /// much when they lie all over a large table.
+    #[must_use]
+    pub fn deltas(mut self, most: u32) -> Self {
+        self.deltas = most;
+        self.fitted()
+    }
+
+    /// Changes go into the tree if that writes no more than so many times their bytes, and wait as a
+    /// delta if it would write more; 12 by default: the sixth change to a leaf of seventy entries
+    /// is worth writing the leaf. More makes for fewer deltas, less for less writing.
+    #[must_use]
+    pub fn rewrite_ratio(mut self, ratio: u32) -> Self {
+        self.rewrite_ratio = ratio;
+        self.fitted()
+    }
+
     fn fitted(mut self) -> Self {
         let (least, most) = (*PAGE_BYTES.start() as u32, *PAGE_BYTES.end() as u32);
         self.page_bytes = self.page_bytes.clamp(least, most).next_power_of_two();
         self.spare_percent = self.spare_percent.clamp(5, 95);
+        self.deltas = self.deltas.min(DELTAS_MAX);
+        self.rewrite_ratio = self.rewrite_ratio.clamp(1, RATIO_MAX);
         self
     }
 }
@@ -72,11 +102,28 @@ impl BtreeOptions {
         free * 100 > pages * u64::from(self.spare_percent)
     }
 
+    /// How many deltas may wait.
+    pub(super) fn most_deltas(&self) -> usize {
+        self.deltas as usize
+    }
+
+    /// Whether writing `cost` bytes for the sake of `bytes` of changes is too much for now.
+    pub(super) fn is_too_much(&self, cost: u64, bytes: u64) -> bool {
+        cost > bytes.saturating_mul(self.rewrite_ratio.into())
+    }
+
+    /// How a delta is written: as what the tree is made of, so that scans are as fast.
+    pub(super) fn delta(&self) -> RunOptions {
+        RunOptions { block_bytes: self.page_len(), ..RunOptions::default() }
+    }
+
     /// As the manifest keeps them: `version u8`, then varints.
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];
         put_varint(&mut out, self.page_bytes.into());
         put_varint(&mut out, self.spare_percent.into());
+        put_varint(&mut out, self.deltas.into());
+        put_varint(&mut out, self.rewrite_ratio.into());
         out.into()
     }
 
@@ -89,6 +136,8 @@ impl BtreeOptions {
         let options = Self {
             page_bytes: reader.varint()?.try_into().ok()?,
             spare_percent: reader.varint()?.try_into().ok()?,
+            deltas: reader.varint()?.try_into().ok()?,
+            rewrite_ratio: reader.varint()?.try_into().ok()?,
         };
         (reader.is_empty() && options.clone().fitted() == options).then_some(options)
     }
@@ -103,13 +152,14 @@ mod tests {
     fn are_written_as_ever() {
         let hex: String =
             BtreeOptions::default().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01804032");
+        assert_eq!(hex, "01804032080c");
     }
 
     proptest! {
         #[test]
-        fn any_choice_is_fitted_and_kept(bytes: u32, percent: u32) {
+        fn any_choice_is_fitted_and_kept(bytes: u32, percent: u32, deltas: u32, ratio: u32) {
             let options = BtreeOptions::new().page_bytes(bytes).spare_percent(percent);
+            let options = options.deltas(deltas).rewrite_ratio(ratio);
             prop_assert_eq!(BtreeOptions::decode(&options.encode()), Some(options));
         }
 

@@ -5,14 +5,21 @@
 //! trees of tiny pages, mapped in a real folder and cached in memory; versions are pinned at random
 //! and read in full while pages around them are used again.
 
-use super::{BtreeHome, BtreeOptions, version::Version};
+use super::{
+    BtreeHome, BtreeOptions,
+    delta::{DELTA_LEVEL, TREE_LEVEL},
+    version::Version,
+};
 use crate::{
     Result,
     cache::BlockCache,
-    codec::key_hash,
+    codec::{Reader, key_hash},
     memtable::{Memory, Memtable},
-    sorted::{Cursor, FileId, Graveyard, Kind, Lookup, PageRoot, RunAccess, Span},
-    table::{Change, FileIds, Home, Input, Settled, Shop},
+    sorted::{
+        Cursor, Deletes, FileId, Graveyard, Kind, Lookup, Merge, PageRoot, Run, RunAccess, RunMeta,
+        Span,
+    },
+    table::{Change, FileIds, Home, HomeFile, Input, Settled, Shop},
     vfs::{Folder, mem::MemFolder, os::OsFolder},
 };
 use bytes::Bytes;
@@ -36,8 +43,8 @@ struct Host {
     graveyard: Arc<Graveyard>,
     options: BtreeOptions,
     home: BtreeHome,
-    /// What the manifest would say.
-    file: Option<FileId>,
+    /// What the manifest would say: the files with their levels, in the order they were listed.
+    files: Vec<(u8, Arc<dyn HomeFile>)>,
     root: Bytes,
     model: Model,
     pinned: Vec<(Arc<Version>, Model)>,
@@ -45,6 +52,10 @@ struct Host {
 
 impl Host {
     fn new(page_bytes: u32, mapped: bool) -> Self {
+        Self::with(BtreeOptions::default().page_bytes(page_bytes), mapped)
+    }
+
+    fn with(options: BtreeOptions, mapped: bool) -> Self {
         let cache = Arc::new(BlockCache::new(64 << 10));
         let dir = mapped.then(|| tempfile::tempdir().unwrap());
         let (folder, access): (Arc<dyn Folder>, _) = match &dir {
@@ -52,14 +63,13 @@ impl Host {
             None => (Arc::new(MemFolder::default()), RunAccess::Cached(cache)),
         };
         let files = Arc::new(FileIds::starting_at(1));
-        let options = BtreeOptions::default().page_bytes(page_bytes);
         Self {
             _dir: dir,
             shop: Shop { folder, files, access, breathe: Arc::new(|| Ok(())) },
             graveyard: Graveyard::new(),
             home: BtreeHome::new(options.clone()),
             options,
-            file: None,
+            files: Vec::new(),
             root: Bytes::new(),
             model: Model::new(),
             pinned: Vec::new(),
@@ -128,12 +138,13 @@ impl Host {
     /// Stages, writes down and adopts a change, as the database does.
     fn publish(&mut self, change: Change) {
         let staged = self.home.stage(change);
-        assert!(staged.removed.iter().all(|file| Some(*file) == self.file));
-        if let Some((_, file)) = staged.added.first() {
-            self.file = Some(file.file());
-        }
+        let listed = |file| self.files.iter().any(|(_, listed)| listed.file() == file);
+        assert!(staged.removed.iter().all(|file| listed(*file)));
+        self.files.retain(|(_, file)| !staged.removed.contains(&file.file()));
+        self.files.extend(staged.added.iter().cloned());
         self.root = staged.root.clone().unwrap_or(self.root.clone());
         self.home.adopt(&staged);
+        staged.retired.iter().for_each(|file| file.retire(&self.graveyard));
         drop(staged);
         self.bury();
     }
@@ -153,13 +164,48 @@ impl Host {
         panic!("background work does not end");
     }
 
+    /// A piece of background work that ends while `writes` come in.
+    fn work_beside(&mut self, writes: &[Write], idle: bool) -> bool {
+        // Without deltas writes would wait for the end of it, and that for this thread.
+        if self.options.most_deltas() == 0 {
+            return false;
+        }
+        let Some(mut job) = self.home.next_job(idle) else { return false };
+        let change = job.run(&self.shop).unwrap();
+        drop(job);
+        self.write(writes);
+        self.publish(change);
+        true
+    }
+
     /// What is pinned goes on.
     fn reopen(&mut self) {
-        let Some(file) = self.file else { return };
-        let (options, folder) = (self.options.clone(), self.shop.folder.clone());
-        self.home = BtreeHome::new(options.clone());
-        let home = BtreeHome::open(options, &folder, file, &self.root, &self.shop.access);
-        self.home = home.unwrap();
+        if !self.files.is_empty() {
+            self.home = BtreeHome::new(self.options.clone());
+            self.home = self.open_again();
+        }
+    }
+
+    /// The table as another process would open it.
+    fn open_again(&self) -> BtreeHome {
+        let (options, folder, access) =
+            (self.options.clone(), &self.shop.folder, &self.shop.access);
+        let deltas = self.files.iter().filter(|(level, _)| *level == DELTA_LEVEL);
+        let open = |(_, file): &(u8, Arc<dyn HomeFile>)| {
+            let meta = RunMeta::decode(&mut Reader::new(&file.meta())).unwrap();
+            Run::open(&**folder, meta, access).unwrap()
+        };
+        let deltas = deltas.rev().map(open).collect();
+        BtreeHome::open(options, folder, self.page_file(), &self.root, deltas, access).unwrap()
+    }
+
+    fn page_file(&self) -> FileId {
+        let tree = self.files.iter().find(|(level, _)| *level == TREE_LEVEL);
+        tree.unwrap().1.file()
+    }
+
+    fn deltas(&self) -> usize {
+        self.version().deltas.len()
     }
 
     fn pin(&mut self) {
@@ -179,11 +225,14 @@ fn check(version: &Arc<Version>, model: &Model) {
         return;
     };
     tree.verify().unwrap();
+    version.deltas.iter().for_each(|delta| delta.verify().unwrap());
     let counts = tree.counts();
-    if !counts.estimated {
+    if !counts.estimated && version.deltas.is_empty() {
         assert_eq!(counts.entries, model.len() as u64);
     }
-    let mut cursor = tree.cursor();
+    let mut sources = Vec::new();
+    version.sources(&Span { start: Bytes::new(), end: None }, &mut sources);
+    let mut cursor = Merge::new(sources, Deletes::Hide);
     cursor.seek_first().unwrap();
     for (key, value) in model {
         assert!(cursor.valid(), "{key:?} is missing");
@@ -239,6 +288,7 @@ enum Step {
     Fail(Vec<Write>, bool),
     Ingest(u32, u32, u8, Vec<Write>),
     Settle(bool),
+    WorkBeside(Vec<Write>, bool),
     Pin,
     Unpin(usize),
     Reopen,
@@ -272,14 +322,16 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0..KEYS, 1..200u32, any::<u8>(), vec(any_write(), 0..3))
             .prop_map(|(at, n, fill, meanwhile)| Step::Ingest(at, n, fill, meanwhile)),
         3 => any::<bool>().prop_map(Step::Settle),
+        3 => (vec(any_write(), 1..60), any::<bool>())
+            .prop_map(|(writes, idle)| Step::WorkBeside(writes, idle)),
         3 => Just(Step::Pin),
         3 => (0..4usize).prop_map(Step::Unpin),
         1 => Just(Step::Reopen),
     ]
 }
 
-fn play(page_bytes: u32, mapped: bool, steps: Vec<Step>) {
-    let mut host = Host::new(page_bytes, mapped);
+fn play(options: BtreeOptions, mapped: bool, steps: Vec<Step>) {
+    let mut host = Host::with(options, mapped);
     for step in steps {
         match step {
             Step::Write(writes) => host.write(&writes),
@@ -289,6 +341,9 @@ fn play(page_bytes: u32, mapped: bool, steps: Vec<Step>) {
                 host.ingest(&entries.collect(), &meanwhile);
             }
             Step::Settle(idle) => host.settle(idle),
+            Step::WorkBeside(writes, idle) => {
+                host.work_beside(&writes, idle);
+            }
             Step::Pin => host.pin(),
             Step::Unpin(i) if i < host.pinned.len() => drop(host.pinned.remove(i)),
             Step::Unpin(_) => {}
@@ -309,10 +364,13 @@ proptest! {
     #[test]
     fn answers_as_a_map_does(
         page_bits in 8u32..12,
+        deltas in 0u32..4,
+        ratio in 1u32..20,
         mapped: bool,
         steps in vec(any_step(), 1..30),
     ) {
-        play(1 << page_bits, mapped, steps);
+        let options = BtreeOptions::default().page_bytes(1 << page_bits);
+        play(options.deltas(deltas).rewrite_ratio(ratio), mapped, steps);
     }
 }
 
@@ -351,10 +409,7 @@ fn a_reader_elsewhere_holds_up_all_pages() {
     let mut host = Host::new(512, true);
     host.write(&puts(0..500, 50));
     let reader = host.shop.folder.share().unwrap();
-    let other = {
-        let (options, folder) = (host.options.clone(), host.shop.folder.clone());
-        BtreeHome::open(options, &folder, 1, &host.root, &host.shop.access).unwrap()
-    };
+    let other = host.open_again();
     let model = host.model.clone();
     for _ in 0..5 {
         host.write(&puts(0..500, 60));
@@ -386,7 +441,7 @@ fn an_emptied_file_is_made_smaller() {
         host.settle(true);
         let left = host.version().stats();
         assert!(left.file_bytes < full / 3, "{} of {full}", left.file_bytes);
-        let name = crate::sorted::pages_name(host.file.unwrap());
+        let name = crate::sorted::pages_name(host.page_file());
         let file = host.shop.folder.open(&name, crate::vfs::Access::Read).unwrap();
         assert_eq!(file.size().unwrap(), left.file_bytes);
         host.check();
@@ -408,12 +463,93 @@ fn a_small_change_writes_little() {
     host.check();
 }
 
+/// Keys all over the tree, another set for each `start`.
+fn scattered(start: u32) -> Vec<Write> {
+    puts((start..5000).step_by(25), 50)
+}
+
+#[test]
+fn scattered_changes_wait_for_more() {
+    for mapped in [false, true] {
+        let mut host = Host::with(BtreeOptions::default().page_bytes(512).rewrite_ratio(8), mapped);
+        host.write(&puts(0..5000, 50));
+        let written = |host: &Host| host.version().stats().tree.unwrap().pages_written;
+        let before = written(&host);
+        host.write(&scattered(0));
+        host.write(&[Write::Delete(key(50)), Write::DeleteRange(key(1010), Some(key(1020)))]);
+        host.pin();
+        assert_eq!((host.deltas(), written(&host)), (2, before));
+        host.check();
+        host.reopen();
+        host.check();
+        // Enough of them are worth their leaves. (Work is counted from opening on.)
+        let before = written(&host);
+        for start in 1..4 {
+            host.write(&scattered(start));
+            host.settle(false);
+        }
+        assert_eq!(host.deltas(), 0);
+        assert!(written(&host) > before);
+        host.write(&scattered(7));
+        assert_eq!(host.deltas(), 1);
+        host.settle(true);
+        assert_eq!(host.deltas(), 0);
+        host.check();
+    }
+}
+
+#[test]
+fn what_is_written_while_deltas_are_merged_stays_newer() {
+    for (most, ratio, left) in [(8, 8, 1), (2, 1, 2)] {
+        let options = BtreeOptions::default().page_bytes(512).deltas(most).rewrite_ratio(ratio);
+        let mut host = Host::with(options, false);
+        host.write(&puts(0..5000, 50));
+        (0..4).for_each(|start| host.write(&scattered(start)));
+        let newer = puts((0..5000).step_by(50), 33);
+        // Merged into the tree in the first case, folded in the second.
+        assert!(host.work_beside(&newer, false));
+        assert_eq!(host.deltas(), left);
+        host.check();
+        host.reopen();
+        host.check();
+        host.settle(true);
+        assert_eq!(host.deltas(), 0);
+        host.check();
+    }
+}
+
+#[test]
+fn writers_wait_for_too_many_deltas() {
+    let options = BtreeOptions::default().page_bytes(512).deltas(2).rewrite_ratio(1);
+    let mut host = Host::with(options, false);
+    host.write(&puts(0..5000, 50));
+    let mut pressures = Vec::new();
+    for start in 0..5 {
+        pressures.push(host.home.pressure());
+        host.write(&scattered(start));
+    }
+    assert_eq!(pressures, [0.0, 0.0, 0.0, 0.5, 1.0]);
+    host.settle(false);
+    assert_eq!(host.home.pressure(), 0.0);
+    host.check();
+}
+
+/// Without deltas everything goes into the tree at once.
+#[test]
+fn there_may_be_no_deltas() {
+    let mut host = Host::with(BtreeOptions::default().page_bytes(512).deltas(0), false);
+    host.write(&puts(0..5000, 50));
+    host.write(&scattered(0));
+    assert_eq!(host.deltas(), 0);
+    host.check();
+}
+
 /// What a range delete covers is not read: it may be damaged.
 #[test]
 fn range_deletes_do_not_read_leaves() {
     let mut host = Host::new(512, false);
     host.write(&puts(0..3000, 50));
-    let name = crate::sorted::pages_name(host.file.unwrap());
+    let name = crate::sorted::pages_name(host.page_file());
     let file = host.shop.folder.open(&name, crate::vfs::Access::Write).unwrap();
     let tree = host.version().tree().cloned().unwrap();
     // Pages of leaves in the middle, none of a branch.
@@ -450,7 +586,7 @@ fn roots_are_checked_when_opened() {
     host.write(&puts(0..500, 50));
     let open = |root: &[u8]| -> Result<()> {
         let (options, access) = (host.options.clone(), &host.shop.access);
-        BtreeHome::open(options, &host.shop.folder, 1, root, access).map(drop)
+        BtreeHome::open(options, &host.shop.folder, 1, root, Vec::new(), access).map(drop)
     };
     open(&host.root).unwrap();
     let root = PageRoot::decode(&host.root).unwrap();
@@ -458,8 +594,8 @@ fn roots_are_checked_when_opened() {
     assert!(open(&longer.encode()).unwrap_err().is_corrupt());
     assert!(open(b"").unwrap_err().is_corrupt());
     let other = host.options.clone().page_bytes(1024);
-    let opened =
-        BtreeHome::open(other, &host.shop.folder, 1, &host.root, &host.shop.access).map(drop);
+    let (folder, access) = (&host.shop.folder, &host.shop.access);
+    let opened = BtreeHome::open(other, folder, 1, &host.root, Vec::new(), access).map(drop);
     assert!(opened.unwrap_err().is_corrupt());
 }
 
@@ -490,7 +626,8 @@ fn page_files_are_read_and_written_as_ever() {
     let folder: Arc<dyn Folder> = Arc::new(MemFolder::default());
     let file = folder.open("0000000001.pages", crate::vfs::Access::CreateNew).unwrap();
     crate::vfs::write_all_at(&*file, PAGES, 0).unwrap();
-    let home = BtreeHome::open(host.options.clone(), &folder, 1, ROOT, &host.shop.access).unwrap();
+    let (options, access) = (host.options.clone(), &host.shop.access);
+    let home = BtreeHome::open(options, &folder, 1, ROOT, Vec::new(), access).unwrap();
     let settled: Arc<dyn Any + Send + Sync> = home.current();
     check(&settled.downcast().ok().unwrap(), &host.model);
 }

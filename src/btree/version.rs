@@ -2,11 +2,12 @@
 
 use super::{
     claim::Claimed,
+    delta::{DELTA_LEVEL, TREE_LEVEL},
     space::{Dead, Held, Space},
 };
 use crate::{
     Result,
-    sorted::{FileId, Found, Graveyard, Lookup, PageFile, PageTree, Span, Tree},
+    sorted::{FileId, Found, Graveyard, Lookup, PageFile, PageTree, Run, Span, Tree},
     table::{HomeFile, HomeStats, LevelStats, Settled, Source, TreeStats, Work},
 };
 use bytes::Bytes;
@@ -22,24 +23,45 @@ pub(super) struct Pages {
 
 /// Work that waits to be published with the version that it made.
 pub(super) struct InFlight {
+    /// If the tree is another.
+    pub(super) woven: Option<WovenPages>,
+    /// No other work begins before this one is published or given up.
+    pub(super) claimed: Option<Claimed>,
+}
+
+/// Pages that a new tree uses, and those that it does not.
+pub(super) struct WovenPages {
     pub(super) held: Held,
     pub(super) dead: Vec<Dead>,
     pub(super) generation: u64,
-    /// No other work begins before this one is published or given up.
-    pub(super) claimed: Option<Claimed>,
 }
 
 /// One version of a B+tree table.
 pub(super) struct Version {
     /// Missing in a table that never had an entry.
     pub(super) tree: Option<(Arc<Pages>, Arc<PageTree>)>,
+    /// Newer than the tree, the newest first.
+    pub(super) deltas: Vec<Arc<Run>>,
     pub(super) work: Arc<Work>,
     pub(super) in_flight: Mutex<Option<InFlight>>,
 }
 
 impl Version {
-    pub(super) fn new(tree: Option<(Arc<Pages>, Arc<PageTree>)>, work: Arc<Work>) -> Arc<Self> {
-        Arc::new(Self { tree, work, in_flight: Mutex::new(None) })
+    pub(super) fn new(
+        tree: Option<(Arc<Pages>, Arc<PageTree>)>,
+        deltas: Vec<Arc<Run>>,
+        work: Arc<Work>,
+    ) -> Arc<Self> {
+        Arc::new(Self { tree, deltas, work, in_flight: Mutex::new(None) })
+    }
+
+    pub(super) fn empty(work: Arc<Work>) -> Arc<Self> {
+        Self::new(None, Vec::new(), work)
+    }
+
+    /// Whether there is nothing at all in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.deltas.is_empty() && self.tree().is_none_or(|tree| tree.root().is_none())
     }
 
     pub(super) fn tree(&self) -> Option<&Arc<PageTree>> {
@@ -54,20 +76,50 @@ impl Version {
     pub(super) fn file(&self) -> Option<Arc<dyn HomeFile>> {
         self.tree().map(|tree| Arc::new(TreeFile(tree.clone())) as Arc<dyn HomeFile>)
     }
+
+    /// What deltas know of many keys; the keys of which they know nothing are left in `open`.
+    fn get_many_in_deltas(
+        &self,
+        keys: &[(&[u8], u64)],
+        open: &mut Vec<usize>,
+        answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
+    ) -> Result<()> {
+        for delta in &self.deltas {
+            let asked: Vec<_> = open.iter().filter_map(|key| keys.get(*key).copied()).collect();
+            let mut known = vec![false; asked.len()];
+            delta.get_many(&asked, &mut |i, lookup| {
+                if let (false, Some(key), Some(known)) =
+                    (matches!(lookup, Lookup::Missing), open.get(i), known.get_mut(i))
+                {
+                    *known = true;
+                    answer(*key, lookup);
+                }
+            })?;
+            let mut known = known.into_iter();
+            open.retain(|_| known.next() == Some(false));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Version {
     /// A version that was staged and neither adopted nor withdrawn may be on disk all the same.
     fn drop(&mut self) {
         if let Some(in_flight) = self.in_flight.get_mut().take() {
-            in_flight.held.abandon();
+            in_flight.woven.into_iter().for_each(|woven| woven.held.abandon());
         }
     }
 }
 
 impl Settled for Version {
     #[inline]
-    fn get(&self, key: &[u8], _hash: u64, found: &mut dyn FnMut(Found<'_>)) -> Result<Lookup<()>> {
+    fn get(&self, key: &[u8], hash: u64, found: &mut dyn FnMut(Found<'_>)) -> Result<Lookup<()>> {
+        for delta in &self.deltas {
+            match delta.get(key, hash, found)? {
+                Lookup::Missing => {}
+                known => return Ok(known),
+            }
+        }
         match &self.tree {
             Some((_, tree)) => tree.get(key, found),
             None => Ok(Lookup::Missing),
@@ -79,15 +131,29 @@ impl Settled for Version {
         keys: &[(&[u8], u64)],
         answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
     ) -> Result<()> {
-        self.tree().map_or(Ok(()), |tree| tree.get_many(keys, answer))
+        if self.deltas.is_empty() {
+            return self.tree().map_or(Ok(()), |tree| tree.get_many(keys, answer));
+        }
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        self.get_many_in_deltas(keys, &mut open, answer)?;
+        let asked: Vec<_> = open.iter().filter_map(|key| keys.get(*key).copied()).collect();
+        let mut answer = |i: usize, lookup: Lookup<Found<'_>>| {
+            if let Some(key) = open.get(i) {
+                answer(*key, lookup);
+            }
+        };
+        self.tree().map_or(Ok(()), |tree| tree.get_many(&asked, &mut answer))
     }
 
-    fn sources(&self, _span: &Span, out: &mut Vec<Source>) {
+    fn sources(&self, span: &Span, out: &mut Vec<Source>) {
+        let within = self.deltas.iter().filter(|delta| delta.meta().span.clip(span).is_some());
+        out.extend(within.map(|delta| Source::Run(delta.cursor())));
         out.extend(self.tree().map(|tree| Source::Pages(tree.cursor())));
     }
 
     fn files(&self) -> Vec<(u8, Arc<dyn HomeFile>)> {
-        self.file().map(|file| (0, file)).into_iter().collect()
+        let deltas = self.deltas.iter().map(|delta| (DELTA_LEVEL, delta.clone() as _));
+        deltas.chain(self.file().map(|file| (TREE_LEVEL, file))).collect()
     }
 
     fn root(&self) -> Bytes {
@@ -103,18 +169,12 @@ impl Settled for Version {
         let page_bytes = pages.file.page_bytes() as u64;
         let file_bytes = u64::from(said.pages) * page_bytes;
         let used = counts.leaves + counts.branches + counts.far_pages;
-        let level = LevelStats {
-            files: 1,
-            bytes: file_bytes,
-            entries: counts.entries,
-            ..Default::default()
-        };
-        HomeStats {
+        let mut stats = HomeStats {
             entries: counts.entries,
             deletes: 0,
             file_bytes,
             raw_bytes: counts.raw_bytes,
-            levels: vec![level],
+            levels: Vec::new(),
             tree: Some(TreeStats {
                 height: tree.root().map_or(0, |root| root.height + 1),
                 leaves: counts.leaves,
@@ -124,12 +184,32 @@ impl Settled for Version {
                 pages_written: self.work.pages_written.get(),
             }),
             work,
+        };
+        let mut deltas = LevelStats { level: DELTA_LEVEL, ..LevelStats::default() };
+        for meta in self.deltas.iter().map(|delta| delta.meta()) {
+            deltas.files += 1;
+            deltas.bytes += meta.bytes;
+            deltas.entries += meta.entries;
+            deltas.deletes += meta.deletes;
+            stats.raw_bytes += meta.raw_bytes;
         }
+        stats.entries += deltas.entries;
+        stats.deletes += deltas.deletes;
+        stats.file_bytes += deltas.bytes;
+        stats.levels.extend((deltas.files > 0).then_some(deltas));
+        stats.levels.push(LevelStats {
+            level: TREE_LEVEL,
+            files: 1,
+            bytes: file_bytes,
+            entries: counts.entries,
+            ..LevelStats::default()
+        });
+        stats
     }
 }
 
 /// A page file as one version has it: it goes on being written, but not where that version reads.
-struct TreeFile(Arc<PageTree>);
+pub(super) struct TreeFile(pub(super) Arc<PageTree>);
 
 impl HomeFile for TreeFile {
     fn file(&self) -> FileId {

@@ -3,10 +3,11 @@
 use super::{files_in, hash_files, meta_of, oldest_first, open_folder, tree_of};
 use crate::{
     Error, Result,
+    btree::DELTA_LEVEL,
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Position,
-    manifest::{Manifest, State, TableRecord},
+    manifest::{FileRecord, Manifest, State, TableRecord},
     sorted::{PageTree, Run, RunMeta, Span, Tree, pages_name, run_name},
     table::{Engine, Op, read_ops},
     vfs::Folder,
@@ -89,17 +90,25 @@ impl Listing<'_> {
             return self.hash_table(table);
         }
         for file in oldest_first(table).into_iter().rev() {
-            let what = match meta_of(file) {
-                Ok(meta) => self.described(&meta),
-                Err(error) => format!("damage: {error}"),
-            };
-            self.line(&format!("  level {} {}: {what}", file.level, run_name(file.file)))?;
+            self.run(file, &format!("level {}", file.level))?;
         }
         Ok(())
     }
 
+    fn run(&mut self, file: &FileRecord, place: &str) -> Result<()> {
+        let what = match meta_of(file) {
+            Ok(meta) => self.described(&meta),
+            Err(error) => format!("damage: {error}"),
+        };
+        self.line(&format!("  {place} {}: {what}", run_name(file.file)))
+    }
+
     fn tree_table(&mut self, table: &TableRecord) -> Result<()> {
-        for file in table.runs.iter() {
+        for file in oldest_first(table).into_iter().rev() {
+            if file.level == DELTA_LEVEL {
+                self.run(file, "delta")?;
+                continue;
+            }
             let described = match tree_of(self.folder, table, file) {
                 Ok((tree, lost)) => described_tree(&tree, lost.first().map(|lost| &lost.error)),
                 Err(error) => format!("damage: {error}"),

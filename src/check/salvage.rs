@@ -8,6 +8,7 @@ use super::{dump::shown, files_in, hash_files, meta_of, oldest_first, open_folde
 use crate::{
     Batch, Btree, BtreeOptions, Db, Engine, Error, ErrorKind, Hash, HashOptions, Lsm, LsmOptions,
     Result, Table,
+    btree::DELTA_LEVEL,
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Record,
@@ -136,7 +137,7 @@ impl Salvage<'_> {
         let options = LsmOptions::decode(&record.options).unwrap_or_default();
         let table = self.to.lsm_with(&record.name, &options)?;
         for file in oldest_first(record) {
-            self.file(record, file, &table, &options)?;
+            self.file(record, file, &table, options.block_len())?;
         }
         Ok(table)
     }
@@ -156,7 +157,11 @@ impl Salvage<'_> {
     fn tree_table(&mut self, record: &TableRecord) -> Result<Btree> {
         let options = BtreeOptions::decode(&record.options).unwrap_or_default();
         let table = self.to.btree_with(&record.name, &options)?;
-        for file in record.runs.iter() {
+        for file in oldest_first(record) {
+            if file.level == DELTA_LEVEL {
+                self.file(record, file, &table, options.page_len())?;
+                continue;
+            }
             match tree_of(self.from, record, file) {
                 Ok((tree, lost)) => self.tree(&record.name, &tree, lost, &table)?,
                 Err(error) => self.note(&error, &format!("; of table {:?}", record.name)),
@@ -211,11 +216,11 @@ impl Salvage<'_> {
         &mut self,
         record: &TableRecord,
         file: &FileRecord,
-        table: &Lsm,
-        options: &LsmOptions,
+        table: &dyn Table,
+        block_bytes: usize,
     ) -> Result<()> {
         match meta_of(file) {
-            Ok(meta) => self.run(&record.name, meta, table, Some(options.block_len())),
+            Ok(meta) => self.run(&record.name, meta, table, Some(block_bytes)),
             Err(error) => {
                 self.note(&error, &format!("; of table {:?}", record.name));
                 Ok(())
@@ -228,7 +233,7 @@ impl Salvage<'_> {
         &mut self,
         name: &str,
         meta: RunMeta,
-        table: &Lsm,
+        table: &dyn Table,
         block_bytes: Option<usize>,
     ) -> Result<()> {
         let (entries, keys) = (meta.entries, meta.span.clone());

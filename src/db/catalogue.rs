@@ -6,7 +6,7 @@
 use super::{Handle, shared::Shared};
 use crate::{
     Error, ErrorKind, Result,
-    btree::{Btree, BtreeHome, BtreeOptions},
+    btree::{Btree, BtreeHome, BtreeOptions, DELTA_LEVEL, TREE_LEVEL},
     codec::Reader,
     hash::{Hash, HashHome, HashOptions, HashRun, HashRunMeta},
     lsm::{Lsm, LsmHome, LsmOptions},
@@ -55,12 +55,18 @@ fn open_btree(
 ) -> Result<Arc<BtreeHome>> {
     let options = BtreeOptions::decode(&record.options)
         .ok_or_else(|| Error::corrupt("manifest", 0, "table options do not decode"))?;
-    let mut files = record.runs.iter();
-    let home = match (files.next(), files.next()) {
-        (None, _) if record.root.is_empty() => BtreeHome::new(options),
-        (Some(file), None) => BtreeHome::open(options, folder, file.file, &record.root, access)?,
+    let (trees, deltas): (Vec<_>, Vec<_>) =
+        record.runs.iter().partition(|file| file.level == TREE_LEVEL);
+    let home = match trees[..] {
+        [] if record.root.is_empty() && deltas.is_empty() => BtreeHome::new(options),
+        [file] if deltas.iter().all(|delta| delta.level == DELTA_LEVEL) => {
+            // The manifest lists the oldest first.
+            let open = |file: &&FileRecord| open_run(&**folder, file, access);
+            let deltas = deltas.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
+            BtreeHome::open(options, folder, file.file, &record.root, deltas, access)?
+        }
         _ => {
-            let what = format!("table {:?} has one file, or none and no root", record.name);
+            let what = format!("table {:?} has not one page file, or no root", record.name);
             return Err(Error::corrupt("manifest", 0, what));
         }
     };

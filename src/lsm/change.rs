@@ -1,11 +1,9 @@
-//! What changes in an LSM home, and its runs as files of the database.
+//! What changes in an LSM home.
 
 use crate::{
-    Result,
-    sorted::{FileId, Graveyard, Run, run_name},
+    sorted::{FileId, Run},
     table::{Change, HomeFile},
 };
-use bytes::Bytes;
 use std::sync::Arc;
 
 /// Runs that a piece of work made, and runs it made superfluous.
@@ -37,33 +35,5 @@ impl Edited {
 
     pub(super) fn of(change: Change) -> Self {
         change.detail.downcast().map(|edited| *edited).unwrap_or_default()
-    }
-}
-
-impl HomeFile for Run {
-    fn file(&self) -> FileId {
-        self.meta().file
-    }
-
-    fn name(&self) -> String {
-        run_name(self.meta().file)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.meta().bytes
-    }
-
-    fn meta(&self) -> Bytes {
-        let mut encoded = Vec::new();
-        Run::meta(self).encode(&mut encoded);
-        encoded.into()
-    }
-
-    fn verify(&self) -> Result<()> {
-        Run::verify(self)
-    }
-
-    fn retire(&self, to: &Arc<Graveyard>) {
-        Run::retire(self, to);
     }
 }

@@ -19,7 +19,7 @@ use super::{HomeStats, Source};
 use crate::{
     Result,
     memtable::{Memtable, MemtableCursor},
-    sorted::{Deletes, FileId, Found, Graveyard, Lookup, Merge, RunAccess, Span},
+    sorted::{Deletes, FileId, Found, Graveyard, Lookup, Merge, Run, RunAccess, Span, run_name},
     vfs::Folder,
 };
 use bytes::Bytes;
@@ -113,6 +113,34 @@ pub(crate) trait HomeFile: Send + Sync {
 
     /// Once nobody has it open any more, it goes `to` there.
     fn retire(&self, to: &Arc<Graveyard>);
+}
+
+impl HomeFile for Run {
+    fn file(&self) -> FileId {
+        self.meta().file
+    }
+
+    fn name(&self) -> String {
+        run_name(self.meta().file)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.meta().bytes
+    }
+
+    fn meta(&self) -> Bytes {
+        let mut encoded = Vec::new();
+        Run::meta(self).encode(&mut encoded);
+        encoded.into()
+    }
+
+    fn verify(&self) -> Result<()> {
+        Run::verify(self)
+    }
+
+    fn retire(&self, to: &Arc<Graveyard>) {
+        Run::retire(self, to);
+    }
 }
 
 /// Full memtables of one table, newest first, to be turned into files.

@@ -10,7 +10,7 @@
 
 use super::{
     claim::Claimed,
-    core::{Base, Core, nothing},
+    core::{Base, Core, Made},
     space::Space,
 };
 use crate::{
@@ -45,18 +45,18 @@ struct Step {
 }
 
 /// The next step, if one is worth doing.
-pub(super) fn next_job(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
+pub(super) fn next_step(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
     let space = {
         let current = core.current.load();
         let (pages, _) = current.tree.as_ref()?;
         pages.space.lock().clone()?
     };
-    let claimed = core.claims.try_claim()?;
     // To ask who reads costs system calls, and this is called whenever a worker has time.
     let may_be_worth = (idle && space.has_pending()) || task(core, &space, idle).is_some();
     if !may_be_worth {
         return None;
     }
+    let claimed = core.claims.try_claim()?;
     // What cannot be asked now is asked again by the next piece of work.
     if core.folder.get()?.is_shared().unwrap_or(true) {
         return None;
@@ -107,7 +107,7 @@ impl Job for Step {
         match self.task {
             Task::Leave(limit) => self.weave(&base, limit, shop),
             Task::Shorten => match base.space.shorten() {
-                0 => Ok(nothing()),
+                0 => Ok(Made::Nothing.into()),
                 _ => self.weave(&base, base.space.sizes().0, shop),
             },
             Task::Cut(pages) => {
@@ -116,7 +116,7 @@ impl Job for Step {
                     base.pages.file.cut(&*shop.folder, pages)?;
                     base.space.was_cut(pages);
                 }
-                Ok(nothing())
+                Ok(Made::Nothing.into())
             }
         }
     }
