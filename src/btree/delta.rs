@@ -18,17 +18,11 @@
 //! It is the differential file of Severance and Lohman (1976), and a tree above which lie a few
 //! runs of an LSM tree.
 
-use super::{
-    BtreeOptions,
-    claim::Claimed,
-    core::{Core, Made},
-    edit::Incoming,
-    spread::Spread,
-};
+use super::{BtreeOptions, spread::Spread};
 use crate::{
     Result,
     sorted::{Cursor, Deletes, Kind, Merge, PageTree, Run, RunOptions, RunWriter, run_name},
-    table::{Change, Job, Shop, Source},
+    table::{Shop, Source},
 };
 use std::sync::Arc;
 
@@ -45,7 +39,7 @@ const FEW_IDLE: u64 = 64 << 20;
 /// A delta is merged with newer ones that have at least half of its bytes together.
 const FOLD: u64 = 2;
 /// Bytes written between two pauses of background work.
-const BREATH_BYTES: u64 = 1 << 20;
+pub(super) const BREATH_BYTES: u64 = 1 << 20;
 
 /// Whether changes that lie like this go into the tree at once.
 pub(super) fn is_dense(spread: Spread, options: &BtreeOptions) -> bool {
@@ -55,7 +49,7 @@ pub(super) fn is_dense(spread: Spread, options: &BtreeOptions) -> bool {
 
 /// What is to be done with deltas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
+pub(super) enum Due {
     /// All of them go into the tree.
     Merge,
     /// So many of the newest become one.
@@ -63,7 +57,12 @@ enum Due {
 }
 
 /// What is to be done with `deltas`, newest first.
-fn due(deltas: &[Arc<Run>], tree: &PageTree, options: &BtreeOptions, idle: bool) -> Option<Due> {
+pub(super) fn due(
+    deltas: &[Arc<Run>],
+    tree: &PageTree,
+    options: &BtreeOptions,
+    idle: bool,
+) -> Option<Due> {
     let sum = |of: fn(&Run) -> u64| deltas.iter().map(|delta| of(delta)).sum::<u64>();
     let (entries, bytes) = (sum(|delta| delta.meta().entries), sum(|delta| delta.meta().raw_bytes));
     // At most: as if all changes lay in leaves of their own.
@@ -136,98 +135,4 @@ pub(super) fn merged(newest: Option<Source>, deltas: &[Arc<Run>]) -> Result<Merg
     let mut merged = Merge::new(newest.into_iter().chain(deltas).collect(), Deletes::Keep);
     merged.seek_first()?;
     Ok(merged)
-}
-
-/// The next piece of work on deltas, if one is worth doing.
-pub(super) fn next_job(core: &Arc<Core>, idle: bool) -> Option<Box<dyn Job>> {
-    let due = || {
-        let current = core.current.load_full();
-        let due = due(&current.deltas, current.tree()?, &core.options, idle)?;
-        let count = if let Due::Fold(count) = due { count } else { current.deltas.len() };
-        Some((due, current.deltas.iter().take(count).cloned().collect()))
-    };
-    due()?;
-    let claimed = Some(core.claims.try_claim()?);
-    let (due, deltas) = due()?;
-    Some(Box::new(DeltaJob { core: core.clone(), claimed, deltas, due }))
-}
-
-/// Work on deltas.
-struct DeltaJob {
-    core: Arc<Core>,
-    claimed: Option<Claimed>,
-    /// Those it is about, newest first.
-    deltas: Vec<Arc<Run>>,
-    due: Due,
-}
-
-impl Job for DeltaJob {
-    fn run(&mut self, shop: &Shop) -> Result<Change> {
-        let work = &self.core.work;
-        work.bytes_read.add(self.deltas.iter().map(|delta| delta.meta().bytes).sum());
-        work.merges.add(1);
-        match self.due {
-            Due::Merge => self.merge(shop),
-            Due::Fold(_) => self.fold(shop),
-        }
-    }
-}
-
-impl DeltaJob {
-    /// Merges them into the tree.
-    fn merge(&mut self, shop: &Shop) -> Result<Change> {
-        let base = self.core.base(shop)?;
-        let entries = merged(None, &self.deltas)?;
-        let deleted = entries.range_deletes().clone();
-        let mut entries = Unhurried { entries, bytes: 0, shop };
-        let mut woven = self.core.weave(&base, &mut entries, &deleted, None, shop)?;
-        woven.claimed = self.claimed.take();
-        woven.merged = std::mem::take(&mut self.deltas);
-        Ok(base.change(woven, 0))
-    }
-
-    /// Makes them one.
-    fn fold(&mut self, shop: &Shop) -> Result<Change> {
-        let mut entries = merged(None, &self.deltas)?;
-        let delta = write(&mut entries, self.core.options.delta(), shop)?;
-        self.core.work.bytes_written.add(delta.meta().bytes);
-        let (folded, claimed) = (std::mem::take(&mut self.deltas), self.claimed.take());
-        Ok(Made::Folded { delta, folded, claimed }.into())
-    }
-}
-
-/// Entries between which more urgent work may go first.
-struct Unhurried<'a> {
-    entries: Merge<Source>,
-    /// Since the last pause.
-    bytes: u64,
-    shop: &'a Shop,
-}
-
-impl Incoming for Unhurried<'_> {
-    fn valid(&self) -> bool {
-        Cursor::valid(&self.entries)
-    }
-
-    fn key(&self) -> &[u8] {
-        Cursor::key(&self.entries)
-    }
-
-    fn kind(&self) -> Kind {
-        Cursor::kind(&self.entries)
-    }
-
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        let (key, value) = Cursor::entry(&mut self.entries)?;
-        self.bytes += (key.len() + value.len()) as u64;
-        Ok((key, value))
-    }
-
-    fn next(&mut self) -> Result<()> {
-        if self.bytes >= BREATH_BYTES {
-            self.bytes = 0;
-            self.shop.breathe()?;
-        }
-        Cursor::next(&mut self.entries)
-    }
 }

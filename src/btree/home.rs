@@ -6,6 +6,7 @@ use super::{
     core::{Core, Made, Woven},
     delta::{self, DELTA_LEVEL, TREE_LEVEL, is_dense, merged},
     edit::Incoming,
+    merging,
     shrink::next_step,
     spread::Spread,
     version::{InFlight, Pages, Version, WovenPages},
@@ -147,7 +148,7 @@ impl Home for BtreeHome {
     }
 
     fn next_job(&self, idle: bool) -> Option<Box<dyn Job>> {
-        delta::next_job(&self.0, idle).or_else(|| next_step(&self.0, idle))
+        merging::next_job(&self.0, idle).or_else(|| next_step(&self.0, idle))
     }
 
     fn stage(&self, change: Change) -> Staged {

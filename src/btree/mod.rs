@@ -14,7 +14,8 @@
 //!   tree stays in order on disk, and pages stay full (`edit`, and `docs/design.md`).
 //! - Versions are copies on write, published by one edit of the manifest. What a version no longer
 //!   reaches is used again once nobody reads an older one.
-//! - Changes that lie all over a large tree wait beside it until there are enough of them (`delta`).
+//! - Changes that lie all over a large tree wait beside it until there are enough of them
+//!   (`delta`, `spread`, `merging`).
 //! - A file that became too large for its data is made smaller while nobody writes (`shrink`).
 //!
 //! The idea of shadowing with a logical log in front is Canopydb's and, before, of ARIES' many
@@ -27,6 +28,7 @@ mod delta;
 mod edit;
 mod handle;
 mod home;
+mod merging;
 mod options;
 mod shrink;
 mod space;

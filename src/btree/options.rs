@@ -73,8 +73,8 @@ impl BtreeOptions {
         self.fitted()
     }
 
-    /// Changes go into the tree if that writes no more than so many times their bytes, and wait as a
-    /// delta if it would write more; 12 by default: the sixth change to a leaf of seventy entries
+    /// Changes go into the tree if that writes no more than so many times their bytes, and wait as
+    /// a delta if it would write more; 12 by default: the sixth change to a leaf of seventy entries
     /// is worth writing the leaf. More makes for fewer deltas, less for less writing.
     #[must_use]
     pub fn rewrite_ratio(mut self, ratio: u32) -> Self {
