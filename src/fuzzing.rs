@@ -438,7 +438,9 @@ pub fn pages(data: &[u8]) {
         return;
     };
     mutate(&folder, &name, changes);
-    if let Ok(home) = BtreeHome::open(options.clone(), &shop.folder, 1, &root, &shop.access) {
+    if let Ok(home) =
+        BtreeHome::open(options.clone(), &shop.folder, 1, &root, Vec::new(), &shop.access)
+    {
         read_tree(&home);
         for (_, file) in home.current().files() {
             let _ = file.verify();
