@@ -118,6 +118,17 @@ impl Walk {
         self.note(key, |walked| &mut walked.back);
     }
 
+    /// The front goes to `key`: what lies between is not walked over.
+    pub(crate) fn go_to(&mut self, key: &[u8]) {
+        let mut all = self.reads.0.lock();
+        let tracked = all.iter_mut().find(|tracked| tracked.table.id() == self.table);
+        let Some(walks) = tracked.map(|tracked| &mut tracked.walks) else { return };
+        let Some(walked) = walks.get(self.number) else { return };
+        let span = Span { start: key.to_vec().into(), end: walked.span.end.clone() };
+        self.number = walks.len();
+        walks.push(Walked { span, front: None, back: None, whole: false });
+    }
+
     fn note(&self, key: Option<&[u8]>, end: impl FnOnce(&mut Walked) -> &mut Option<Vec<u8>>) {
         let mut all = self.reads.0.lock();
         let tracked = all.iter_mut().find(|tracked| tracked.table.id() == self.table);

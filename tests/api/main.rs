@@ -5,6 +5,7 @@ mod hash;
 mod limits;
 mod log;
 mod open;
+mod seek;
 mod tables;
 
 use std::sync::Arc;

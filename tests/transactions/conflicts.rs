@@ -109,6 +109,15 @@ fn an_iterator_has_read_as_far_as_it_came() {
     for (key, seen) in [(14, false), (15, true), (25, true), (30, true), (31, false), (90, false)] {
         assert_eq!(notices(two, put(key)), seen, "{key}");
     }
+    let sought = |tx: &mut Transaction, table: &Lsm| {
+        let mut entries = tx.range(table, [15]..);
+        assert_eq!(entries.next().unwrap().unwrap().0[0], 20);
+        entries.seek([55]);
+        assert_eq!(entries.next().unwrap().unwrap().0[0], 60);
+    };
+    for (key, seen) in [(15, true), (20, true), (21, false), (54, false), (55, true), (60, true)] {
+        assert_eq!(notices(sought, put(key)), seen, "{key}");
+    }
     let back = |tx: &mut Transaction, table: &Lsm| {
         let mut entries = tx.range(table, ..[55]);
         assert_eq!(entries.next_back_ref().unwrap().unwrap().0, [50]);

@@ -1,7 +1,7 @@
 //! Tonearm's tables, with their defaults but for the memory.
 
 use crate::{
-    data::{Key, Pairs},
+    data::{FIRST, Key, Pairs},
     engine::{self, Engine, Result, Setup},
 };
 use std::path::Path;
@@ -99,7 +99,7 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
     }
 
     fn read<R>(&self, work: impl FnOnce(&mut Reader<'_, T>) -> Result<R>) -> Result<R> {
-        work(&mut Reader(&self.table))
+        work(&mut Reader { table: &self.table, seeker: None })
     }
 
     fn settle(&self) -> Result<()> {
@@ -135,21 +135,33 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
     }
 }
 
-pub struct Reader<'a, T>(&'a T);
+pub struct Reader<'a, T> {
+    table: &'a T,
+    /// For short scans.
+    seeker: Option<Entries>,
+}
 
 impl<T: Layout> engine::Reader for Reader<'_, T> {
     fn get(&mut self, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
-        self.0.look_up(key, found)?;
+        self.table.look_up(key, found)?;
         Ok(())
     }
 
     fn get_many(&mut self, keys: &[Key], mut found: impl FnMut(usize, &[u8])) -> Result<()> {
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        Ok(self.0.read_many(&keys, &mut found)?)
+        Ok(self.table.read_many(&keys, &mut found)?)
     }
 
     fn scan(&mut self, from: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut entries = self.0.entries(from);
+        let mut long;
+        let entries = if limit == usize::MAX || !T::ORDERED {
+            long = self.table.entries(from);
+            &mut long
+        } else {
+            let seeker = self.seeker.get_or_insert_with(|| self.table.entries(&FIRST));
+            seeker.seek(from);
+            seeker
+        };
         for _ in 0..limit {
             let Some(entry) = entries.next_ref() else { break };
             let (key, value) = entry?;
@@ -159,7 +171,7 @@ impl<T: Layout> engine::Reader for Reader<'_, T> {
     }
 
     fn scan_back(&mut self, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut entries = self.0.iter();
+        let mut entries = self.table.iter();
         for _ in 0..limit {
             let Some(entry) = entries.next_back_ref() else { break };
             let (key, value) = entry?;
