@@ -2,7 +2,11 @@
 
 use super::{kind, quiet};
 use proptest::{collection::vec, prelude::*};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ops::Bound::{Excluded, Included},
+    sync::Arc,
+};
 use tonearm::{Entries, ErrorKind, OrderedTable, Table, vfs::mem::MemFolder};
 
 const KEYS: u8 = 60;
@@ -89,9 +93,9 @@ proptest! {
             let mut keys: BTreeSet<u8> = settled.iter().copied().collect();
             keys.retain(|key| !deleted.contains(key));
             keys.extend(&fresh);
-            let within = (std::ops::Bound::Included(&[start][..]), std::ops::Bound::Excluded(&[end][..]));
             let expected = Expected { keys, from: start, to: end, start };
-            compare(table.range_between(within.0, within.1), expected, &steps);
+            let entries = table.range_between(Included(&[start]), Excluded(&[end]));
+            compare(entries, expected, &steps);
         }
     }
 }
