@@ -88,17 +88,27 @@ impl Db {
     pub(super) fn open_reader(options: Builder, folder: Arc<dyn Folder>) -> Result<Db> {
         let mut tries = 0;
         loop {
-            match read_once(&options, &folder) {
-                // A writer may remove files between our reading of the manifest and of the files.
-                Err(error) if tries < READER_TRIES && may_have_moved(&folder, &error) => tries += 1,
+            let mut seen = None;
+            let last = match read_once(&options, &folder, &mut seen) {
                 Ok(Some(db)) => return Ok(db),
-                Ok(None) if tries < READER_TRIES => tries += 1,
-                Ok(None) => {
-                    let message = "the writer keeps changing the database faster than it is read";
-                    return Err(Error::new(ErrorKind::Busy, message));
-                }
+                Ok(None) => None,
+                // A writer may remove files between our reading of the manifest and of the files.
+                Err(error) if may_have_moved(&folder, &error) => Some(error),
                 Err(error) => return Err(error),
+            };
+            tries += 1;
+            if tries <= READER_TRIES {
+                continue;
             }
+            // What is missing in files that are still the database's is damage.
+            let is_there = |state| Manifest::load(&*folder).is_ok_and(|now| now == state);
+            return match last {
+                Some(error) if seen.is_none_or(is_there) => Err(error),
+                _ => {
+                    let message = "the writer keeps changing the database faster than it is read";
+                    Err(Error::new(ErrorKind::Busy, message))
+                }
+            };
         }
     }
 }
@@ -369,8 +379,13 @@ impl Shared {
     }
 }
 
-/// Reads the database as its files say at this moment; `None` if a writer changed them meanwhile.
-fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> {
+/// Reads the database as its files say at this moment, which is what is then `seen`; `None` if a
+/// writer changed them meanwhile.
+fn read_once(
+    options: &Builder,
+    folder: &Arc<dyn Folder>,
+    seen: &mut Option<State>,
+) -> Result<Option<Db>> {
     let mut state = Manifest::load(&**folder)?;
     let is_rewritten = |table: &TableRecord| Engine::from_id(table.engine) == Some(Engine::Btree);
     let mut reading = None;
@@ -379,9 +394,10 @@ fn read_once(options: &Builder, folder: &Arc<dyn Folder>) -> Result<Option<Db>> 
         // Only what is read from here on stays as it is.
         state = Manifest::load(&**folder)?;
     }
-    let parts = Parts::open(options, folder, &state)?;
-    let last_seq = fill_reader(&parts.tables, &**folder, &state)?;
-    if Manifest::load(&**folder)? != state {
+    let state = &*seen.insert(state);
+    let parts = Parts::open(options, folder, state)?;
+    let last_seq = fill_reader(&parts.tables, &**folder, state)?;
+    if Manifest::load(&**folder)? != *state {
         return Ok(None);
     }
     parts.visible.publish(last_seq);
