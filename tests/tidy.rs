@@ -14,7 +14,8 @@ const FILE_LINES_MAX: usize = 800;
 /// Most characters of a line.
 const LINE_CHARS_MAX: usize = 100;
 /// The only places with `unsafe` code.
-const UNSAFE: [&str; 3] = ["src/vfs/os.rs", "src/memtable/", "src/codec/prefetch.rs"];
+const UNSAFE: [&str; 4] =
+    ["src/vfs/os.rs", "src/memtable/", "src/codec/prefetch.rs", "src/sorted/pages/tree.rs"];
 /// Words of unfinished work; in halves, so that this list does not match itself.
 const UNFINISHED: [(&str, &str); 6] =
     [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("db", "g!"), ("to", "do!"), ("unimplem", "ented!")];

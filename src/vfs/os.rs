@@ -332,8 +332,8 @@ impl MapMut for OsMapMut {
 
 /// A read-only view of a file that grows and is rewritten meanwhile, piece by piece.
 ///
-/// It never borrows the file as a whole: `LiveMap::get` lends the bytes that are asked for. That
-/// nobody writes to *those* as long as they are borrowed is what the file's owner sees to.
+/// It never borrows the file as a whole: `LiveMap::get` lends the bytes that are asked for, and who
+/// asks has to know that nobody writes to *those* meanwhile.
 pub struct LiveMap {
     map: memmap2::MmapRaw,
     /// So many bytes are known to lie in the file; touching any beyond would kill the process.
@@ -359,10 +359,11 @@ impl LiveMap {
 
     /// The `len` bytes at `at`, if they lie in the file.
     ///
+    /// # Safety
     /// The caller is, or has an understanding with, the file's one writer: these bytes are not
     /// written and not cut off before the last use of the slice.
     #[inline(always)]
-    pub(crate) fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
+    pub(crate) unsafe fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
         let end = at.checked_add(len as u64)?;
         if end > self.len.load(Ordering::Acquire) {
             return None;
@@ -494,18 +495,20 @@ mod tests {
         let file = folder.open("pages", Access::CreateNew).unwrap();
         write_all_at(&*file, b"first", 0).unwrap();
         let Some(map) = file.map_live(1 << 20).unwrap() else { return };
-        assert_eq!(map.get(0, 5), Some(&b"first"[..]));
-        assert_eq!((map.get(1, 5), map.get(u64::MAX, 2)), (None, None));
+        // SAFETY: only this thread writes, and never while it looks.
+        let get = |at, len| unsafe { map.get(at, len) }.map(<[u8]>::to_vec);
+        assert_eq!(get(0, 5).as_deref(), Some(&b"first"[..]));
+        assert_eq!((get(1, 5), get(u64::MAX, 2)), (None, None));
         write_all_at(&*file, b"more", 9000).unwrap();
-        assert_eq!(map.get(9000, 4), None);
+        assert_eq!(get(9000, 4), None);
         map.grown_to(9004);
-        assert_eq!(map.get(9000, 4), Some(&b"more"[..]));
+        assert_eq!(get(9000, 4).as_deref(), Some(&b"more"[..]));
         write_all_at(&*file, b"again", 0).unwrap();
-        assert_eq!(map.get(0, 5), Some(&b"again"[..]));
+        assert_eq!(get(0, 5).as_deref(), Some(&b"again"[..]));
         map.grown_to(u64::MAX);
-        assert_eq!(map.get(1 << 20, 1), None);
+        assert_eq!(get(1 << 20, 1), None);
         map.cut_to(5);
-        assert_eq!(map.get(5, 1), None);
+        assert_eq!(get(5, 1), None);
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! One version of the tree in a page file, and how its pages are reached.
+//!
+//! Of a mapped file it borrows its own pages while others are written; that nobody writes to those
+//! is the one thing the compiler cannot see, and the reason why there is `unsafe` code here.
+#![allow(unsafe_code)]
 
 use super::{
     Counts, Extents, FarPages, FreeList, Mapping, PageFile, PageRef, PageRoot, kept::Kept,
@@ -118,9 +122,20 @@ impl PageTree {
     #[inline(always)]
     fn mapped(&self, at: usize, len: usize) -> &[u8] {
         match &self.mapping {
-            Some(mapping) => mapping.map.get(at as u64, len).unwrap_or_default(),
+            Some(mapping) => self.bytes_in(mapping, at as u64, len),
             None => &[],
         }
+    }
+
+    /// Bytes of pages that this version reaches, as long as it is there.
+    #[inline(always)]
+    fn bytes_in<'a>(&'a self, mapping: &'a Mapping, at: u64, len: usize) -> &'a [u8] {
+        // SAFETY: the one writer writes, and cuts off, only pages that no version reaches that can
+        // be read (`PageFile::write`, `PageFile::cut`): a page of this version was dropped at the
+        // earliest by the next one, and is taken up again only when this one is gone, here and in
+        // other processes (`btree/space.rs`; `tests/model` reads old versions beside new ones).
+        // The slice borrows this version.
+        unsafe { mapping.map.get(at, len) }.unwrap_or_default()
     }
 
     /// Where in the file a block lies; `None` if that is outside this version's pages.
@@ -158,13 +173,13 @@ impl PageTree {
     /// The block in the mapping at `at`, checked if it has not been, and where it lies.
     #[inline(always)]
     fn mapped_block<'a>(
-        &self,
+        &'a self,
         mapping: &'a Mapping,
         at: PageRef,
         level: u8,
     ) -> Result<(Block<'a>, usize, usize)> {
         let (offset, len) = self.place_of(at).ok_or_else(|| self.outside(at))?;
-        let bytes = mapping.map.get(offset, len).unwrap_or_default();
+        let bytes = self.bytes_in(mapping, offset, len);
         if mapping.checked.get(offset as usize) {
             let block = Block::trusted(bytes);
             if block.level() == level && block.stamped() == at.birth {
@@ -273,7 +288,7 @@ impl PageTree {
         let (offset, len) = self.place_of_far(far)?;
         if let Some(mapping) = &self.mapping {
             if !mapping.checked.get(offset as usize) {
-                self.check_far(far, mapping.map.get(offset, len).unwrap_or_default())?;
+                self.check_far(far, self.bytes_in(mapping, offset, len))?;
                 mapping.checked.set(offset as usize);
             }
             return Ok(Held::Mapped { at: offset as usize, len });
