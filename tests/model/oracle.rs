@@ -2,15 +2,63 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::Bound,
+    ops::{Bound, Deref},
     sync::Arc,
 };
-use tonearm::{Entries, OrderedTable, Result, Side, Table, TableAt, Value};
+use tonearm::{Db, Engine, Entries, OrderedTable, Result, Side, Snapshot, Table, TableAt, Value};
 
 /// What a table should hold. Cheap enough to keep a copy for each snapshot.
 pub(crate) type Oracle = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
 /// An entry of an [`Oracle`].
 pub(crate) type Entry = (Arc<[u8]>, Arc<[u8]>);
+
+/// A table of any engine.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    Ordered(Arc<dyn OrderedTable>),
+    Hash(Arc<dyn Table>),
+}
+
+impl Handle {
+    /// The table of that name.
+    pub(crate) fn open(db: &Db, name: &str) -> Result<Self> {
+        Ok(match db.table(name)?.engine() {
+            Engine::Hash => Handle::Hash(Arc::new(db.hash(name)?)),
+            Engine::Btree => Handle::Ordered(Arc::new(db.btree(name)?)),
+            _ => Handle::Ordered(Arc::new(db.lsm(name)?)),
+        })
+    }
+
+    /// The same, if it is in key order.
+    pub(crate) fn ordered(&self) -> Option<&dyn OrderedTable> {
+        match self {
+            Handle::Ordered(table) => Some(&**table),
+            Handle::Hash(_) => None,
+        }
+    }
+
+    /// The table as it was.
+    pub(crate) fn then(&self, snapshot: &Snapshot) -> Then {
+        Then { at: self.at(snapshot), is_ordered: self.ordered().is_some() }
+    }
+}
+
+impl Deref for Handle {
+    type Target = dyn Table;
+
+    fn deref(&self) -> &(dyn Table + 'static) {
+        match self {
+            Handle::Ordered(table) => &**table,
+            Handle::Hash(table) => &**table,
+        }
+    }
+}
+
+/// A table at a snapshot.
+pub(crate) struct Then {
+    pub(crate) at: TableAt,
+    pub(crate) is_ordered: bool,
+}
 
 /// What tables and tables at a snapshot have in common.
 pub(crate) trait Reads {
@@ -19,6 +67,12 @@ pub(crate) trait Reads {
     fn values_of(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>>;
     fn has(&self, key: &[u8]) -> Result<bool>;
     fn all(&self) -> Entries;
+    /// The same, if it is in key order.
+    fn ranges(&self) -> Option<&dyn Ranges>;
+}
+
+/// The same of tables in key order.
+pub(crate) trait Ranges {
     fn within(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries;
     fn starting(&self, prefix: &[u8]) -> Entries;
     fn smallest(&self) -> Result<Option<(Value, Value)>>;
@@ -27,44 +81,88 @@ pub(crate) trait Reads {
 }
 
 macro_rules! reads {
-    ($type:ty, $all:ident, $ordered:ident) => {
+    ($type:ty, $self:ident, $at:expr, $ranges:expr) => {
         impl Reads for $type {
-            fn value_of(&self, key: &[u8]) -> Result<Option<Value>> {
-                $all::get(self, key)
+            fn value_of(&$self, key: &[u8]) -> Result<Option<Value>> {
+                $at.get(key)
             }
-            fn copy_of(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-                self.get_with(key, <[u8]>::to_vec)
+            fn copy_of(&$self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+                $at.get_with(key, <[u8]>::to_vec)
             }
-            fn values_of(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-                $all::get_many(self, keys)
+            fn values_of(&$self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+                $at.get_many(keys)
             }
-            fn has(&self, key: &[u8]) -> Result<bool> {
-                $all::contains(self, key)
+            fn has(&$self, key: &[u8]) -> Result<bool> {
+                $at.contains(key)
             }
-            fn all(&self) -> Entries {
-                $all::iter(self)
+            fn all(&$self) -> Entries {
+                $at.iter()
             }
-            fn within(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries {
-                $ordered::range_between(self, start, end)
-            }
-            fn starting(&self, prefix: &[u8]) -> Entries {
-                $ordered::prefix(self, prefix)
-            }
-            fn smallest(&self) -> Result<Option<(Value, Value)>> {
-                $ordered::first(self)
-            }
-            fn greatest(&self) -> Result<Option<(Value, Value)>> {
-                $ordered::last(self)
-            }
-            fn next_to(&self, key: &[u8], side: Side) -> Result<Option<(Value, Value)>> {
-                $ordered::nearest(self, key, side)
+            fn ranges(&$self) -> Option<&dyn Ranges> {
+                $ranges
             }
         }
     };
 }
 
-reads!(dyn OrderedTable, Table, OrderedTable);
-reads!(TableAt, TableAt, TableAt);
+reads!(
+    Handle,
+    self,
+    self,
+    match self {
+        Handle::Ordered(table) => Some(table),
+        Handle::Hash(_) => None,
+    }
+);
+reads!(Then, self, self.at, self.is_ordered.then_some(&self.at));
+
+macro_rules! ranges {
+    ($type:ty) => {
+        impl Ranges for $type {
+            fn within(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries {
+                self.range_between(start, end)
+            }
+            fn starting(&self, prefix: &[u8]) -> Entries {
+                self.prefix(prefix)
+            }
+            fn smallest(&self) -> Result<Option<(Value, Value)>> {
+                self.first()
+            }
+            fn greatest(&self) -> Result<Option<(Value, Value)>> {
+                self.last()
+            }
+            fn next_to(&self, key: &[u8], side: Side) -> Result<Option<(Value, Value)>> {
+                self.nearest(key, side)
+            }
+        }
+    };
+}
+
+ranges!(Arc<dyn OrderedTable>);
+ranges!(TableAt);
+
+/// All entries in the order in which the table has them: that of the keys, or, if it is a hash
+/// table, the one it shows them in, which has to be all of them, each once.
+#[track_caller]
+pub(crate) fn in_order(
+    table: &(impl Reads + ?Sized),
+    oracle: &Oracle,
+    what: &str,
+) -> VecDeque<Entry> {
+    if table.ranges().is_some() {
+        return between(oracle, Bound::Unbounded, Bound::Unbounded);
+    }
+    let mut left = oracle.clone();
+    let mut shown = VecDeque::with_capacity(left.len());
+    for entry in table.all() {
+        let (key, value) = entry.unwrap();
+        let expected = left.remove_entry(&*key);
+        same(Some((&key, &value)), expected.as_ref().map(|(k, v)| (&**k, &**v)), what);
+        shown.extend(expected);
+    }
+    same(None, left.first_key_value().map(|(key, value)| (&**key, &**value)), what);
+    shown
+}
 
 /// Entries between two bounds, which may be the wrong way round.
 pub(crate) fn between(oracle: &Oracle, start: Bound<&[u8]>, end: Bound<&[u8]>) -> VecDeque<Entry> {

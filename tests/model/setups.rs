@@ -2,7 +2,9 @@
 //! little data makes many blocks, files, levels and log segments.
 
 use crate::content::{ALL_KEYS, Content, KeyKind};
-use tonearm::{BtreeOptions, Builder, Compression, Db, Durability, LsmOptions, ReadPath};
+use tonearm::{
+    BtreeOptions, Builder, Compression, Db, Durability, Engine, HashOptions, LsmOptions, ReadPath,
+};
 
 /// What a database lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +19,15 @@ pub(crate) enum On {
     },
 }
 
-/// Which tables are B+trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trees {
-    None,
-    Half,
-    All,
-}
-
-impl Trees {
-    pub(crate) fn is_tree(self, serial: u64) -> bool {
-        match self {
-            Trees::None => false,
-            Trees::Half => serial.is_multiple_of(2),
-            Trees::All => true,
-        }
-    }
-}
+/// Which engines tables have, in turn.
+type Engines = &'static [Engine];
+const LSM: Engines = &[Engine::Lsm];
+const TREES: Engines = &[Engine::Btree];
+const HASH: Engines = &[Engine::Hash];
+const TREES_BESIDE: Engines = &[Engine::Btree, Engine::Lsm];
+const HASH_BESIDE: Engines = &[Engine::Hash, Engine::Lsm];
+/// A batch of more than one write is nearly always over several of them.
+const ALL: Engines = &[Engine::Lsm, Engine::Btree, Engine::Hash];
 
 /// One database to walk on.
 #[derive(Clone, Debug)]
@@ -42,8 +36,9 @@ pub(crate) struct Setup {
     pub(crate) on: On,
     pub(crate) builder: Builder,
     pub(crate) options: LsmOptions,
-    pub(crate) trees: Trees,
+    pub(crate) engines: Engines,
     pub(crate) tree_options: BtreeOptions,
+    pub(crate) hash_options: HashOptions,
     pub(crate) content: Content,
     /// How many operations an everyday walk has.
     pub(crate) ops: usize,
@@ -67,6 +62,11 @@ pub(crate) fn tiny_options() -> LsmOptions {
         .stop_at(12)
 }
 
+/// The same for hash tables; the seed is fixed, so that a walk is the same each time.
+pub(crate) fn tiny_hash() -> HashOptions {
+    HashOptions::new().runs(2).file_bytes(4 << 10).seed(7)
+}
+
 /// Small in every way, without threads.
 pub(crate) fn tiny_builder() -> Builder {
     Db::builder()
@@ -85,8 +85,9 @@ fn setup(name: &'static str, on: On, builder: Builder, options: LsmOptions) -> S
         on,
         builder,
         options,
-        trees: Trees::None,
+        engines: LSM,
         tree_options,
+        hash_options: tiny_hash(),
         content: MIXED,
         ops: 1500,
     }
@@ -113,10 +114,25 @@ pub(crate) fn in_memory() -> Vec<Setup> {
             builder: tiny_builder().read_path(ReadPath::Cached),
             ..tiny("zstd, cached")
         },
-        Setup { trees: Trees::All, ..tiny("trees") },
-        Setup { trees: Trees::Half, builder: tiny_builder().threads(2), ..tiny("trees beside") },
-        Setup { trees: Trees::All, content: COUNTERS, ops: 4000, ..tiny("trees, counters") },
-        Setup { tree_options: BtreeOptions::new(), trees: Trees::All, ..tiny("trees, defaults") },
+        Setup { engines: TREES, ..tiny("trees") },
+        Setup { engines: TREES_BESIDE, builder: tiny_builder().threads(2), ..tiny("trees beside") },
+        Setup { engines: TREES, content: COUNTERS, ops: 4000, ..tiny("trees, counters") },
+        Setup { tree_options: BtreeOptions::new(), engines: TREES, ..tiny("trees, defaults") },
+        Setup { engines: HASH, ops: 1000, ..tiny("hash") },
+        Setup { engines: HASH_BESIDE, builder: tiny_builder().threads(2), ..tiny("hash beside") },
+        Setup { engines: HASH, content: COUNTERS, ops: 2500, ..tiny("hash, counters") },
+        Setup { hash_options: HashOptions::new(), engines: HASH, ..tiny("hash, defaults") },
+        Setup {
+            hash_options: tiny_hash().runs(16).compression(Compression::Lz4),
+            engines: HASH,
+            content: SHARED,
+            ops: 600,
+            ..tiny("hash, many runs, lz4, shared")
+        },
+        Setup { engines: ALL, ..tiny("all engines") },
+        Setup { engines: ALL, builder: tiny_builder().threads(2), ..tiny("all engines, threads") },
+        Setup { engines: ALL, content: COUNTERS, ops: 4000, ..tiny("all engines, counters") },
+        Setup { engines: ALL, builder: Db::builder(), ..tiny("all engines, large memtables") },
         Setup {
             options: LsmOptions::new().block_bytes(32 << 10).file_bytes(64 << 10),
             builder: tiny_builder().memtable_bytes(64 << 10).memory(1 << 20),
@@ -147,18 +163,36 @@ pub(crate) fn on_files() -> Vec<Setup> {
             content: SHARED,
             ..tiny("files, mapped, zstd, shared")
         },
-        Setup { trees: Trees::All, ..tiny("files, trees") },
+        Setup { engines: TREES, ..tiny("files, trees") },
         Setup {
-            trees: Trees::All,
+            engines: TREES,
             tree_options: BtreeOptions::new().page_bytes(1024),
             builder: tiny_builder().read_path(ReadPath::Mapped).threads(2),
             content: SHARED,
             ..tiny("files, trees, mapped, shared")
         },
         Setup {
-            trees: Trees::Half,
+            engines: TREES_BESIDE,
             builder: cached().memory(0).threads(1),
             ..tiny("files, trees beside, almost no cache")
+        },
+        Setup {
+            engines: HASH,
+            builder: tiny_builder().read_path(ReadPath::Mapped),
+            ..tiny("files, hash, mapped")
+        },
+        Setup {
+            engines: HASH,
+            hash_options: tiny_hash().runs(4).file_bytes(16 << 10).compression(Compression::Zstd),
+            builder: cached().memory(0).threads(1),
+            ..tiny("files, hash, zstd, almost no cache")
+        },
+        Setup { engines: ALL, builder: tiny_builder().threads(2), ..tiny("files, all engines") },
+        Setup {
+            engines: ALL,
+            builder: cached().mapped_log(false).durability(Durability::PowerLoss),
+            content: SMALL,
+            ..tiny("files, all engines, cached, durable")
         },
         Setup {
             builder: tiny_builder().segment_bytes(4096).log_bytes(0).mapped_log(false),
@@ -189,12 +223,21 @@ pub(crate) fn on_disks() -> Vec<Setup> {
         Setup { content: SMALL, ..tiny("disk", on(false, false)) },
         Setup { content: SMALL, ..tiny("disk, mappable", on(true, false)) },
         Setup { content: SMALL, ..tiny("disk, troubled", on(false, true)) },
-        Setup { trees: Trees::All, ..tiny("disk, trees, troubled", on(true, true)) },
+        Setup { engines: TREES, ..tiny("disk, trees, troubled", on(true, true)) },
         Setup {
-            trees: Trees::Half,
+            engines: TREES_BESIDE,
             content: SMALL,
             ..tiny("disk, trees beside", on(false, false))
         },
+        Setup { engines: HASH, ..tiny("disk, hash, troubled", on(true, true)) },
+        Setup {
+            engines: HASH,
+            content: SMALL,
+            builder: cached(),
+            ..tiny("disk, hash, cached", on(false, false))
+        },
+        Setup { engines: ALL, content: SMALL, ..tiny("disk, all engines", on(true, false)) },
+        Setup { engines: ALL, ..tiny("disk, all engines, troubled", on(false, true)) },
         Setup {
             content: SMALL,
             builder: cached(),

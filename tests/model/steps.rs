@@ -1,15 +1,18 @@
 //! The operations of a walk.
 
 use crate::{
-    oracle::{self, Oracle, Reads, all_same, all_same_back, between, borrowed, prefixed, same},
+    oracle::{
+        self, Handle, Oracle, Ranges, Reads, all_same, all_same_back, between, borrowed, in_order,
+        prefixed, same,
+    },
     setups::On,
     transactions,
-    world::{Past, Place, Slot, Walk, World, open_table},
+    world::{Past, Place, Slot, Walk, World},
 };
 use bytes::Bytes;
-use std::{ops::Bound, sync::Arc};
+use std::{collections::VecDeque, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side,
+    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side, Value,
     vfs::{Folder, mem::MemFolder},
 };
 
@@ -79,7 +82,7 @@ fn batch(world: &mut World<'_>) {
     for _ in 0..world.choices.below(12) {
         let at = world.choices.below(world.tables.len());
         let (table, oracle) = (world.tables[at].table.clone(), &mut after[at]);
-        add(world, &mut batch, &*table, oracle);
+        add(world, &mut batch, &table, oracle);
     }
     match world.choices.below(8) {
         0 => drop(batch),
@@ -93,23 +96,32 @@ fn batch(world: &mut World<'_>) {
 }
 
 /// Adds one write to a batch, and to what the table should hold after it.
-fn add(world: &mut World<'_>, batch: &mut Batch, table: &dyn OrderedTable, oracle: &mut Oracle) {
+fn add(world: &mut World<'_>, batch: &mut Batch, table: &Handle, oracle: &mut Oracle) {
     let key = world.key();
-    match world.choices.below(8) {
-        0 => {
+    match (world.choices.below(8), table.ordered()) {
+        (0, Some(table)) => {
             let end = if world.choices.one_in(6) { None } else { Some(world.key()) };
             batch.delete_range(table, &key, end.as_deref());
             oracle.retain(|k, _| **k < *key || end.as_ref().is_some_and(|end| **k >= **end));
         }
-        1 | 2 => {
-            batch.remove(table, &key);
+        (0..3, _) => {
+            batch.remove(&**table, &key);
             oracle.remove(&*key);
         }
         _ => {
             let value = world.value();
-            batch.insert(table, &key, &value);
+            batch.insert(&**table, &key, &value);
             oracle.insert(key.into(), value);
         }
+    }
+}
+
+/// Some table in key order, unless a hash table was chosen.
+fn ordered_slot<'w>(world: &'w mut World<'_>) -> Option<(Arc<dyn OrderedTable>, &'w mut Slot)> {
+    let slot = world.slot();
+    match &slot.table {
+        Handle::Ordered(table) => Some((table.clone(), slot)),
+        Handle::Hash(_) => None,
     }
 }
 
@@ -119,8 +131,8 @@ fn delete_range(world: &mut World<'_>) {
     if let (Bound::Unbounded, Bound::Unbounded) = (&start, &end) {
         end = Bound::Included(world.key());
     }
-    let slot = world.slot();
-    slot.table.delete_between(borrowed(&start), borrowed(&end)).unwrap();
+    let Some((table, slot)) = ordered_slot(world) else { return };
+    table.delete_between(borrowed(&start), borrowed(&end)).unwrap();
     for (key, _) in between(&slot.oracle, borrowed(&start), borrowed(&end)) {
         slot.oracle.remove(&key);
     }
@@ -128,18 +140,25 @@ fn delete_range(world: &mut World<'_>) {
 
 fn delete_prefix(world: &mut World<'_>) {
     let prefix = world.setup.content.prefix(&mut world.choices);
-    let slot = world.slot();
-    slot.table.delete_prefix(&prefix).unwrap();
+    let Some((table, slot)) = ordered_slot(world) else { return };
+    table.delete_prefix(&prefix).unwrap();
     slot.oracle.retain(|key, _| !key.starts_with(&prefix));
 }
 
 fn ingest(world: &mut World<'_>) {
     let entries = world.sorted(60);
     let slot = world.slot();
-    let mut input = entries
+    let mut input: Vec<_> = entries
         .iter()
-        .map(|(key, value)| Ok((Bytes::from(key.clone()), Bytes::copy_from_slice(value))));
-    assert_eq!(slot.table.ingest(&mut input).unwrap(), entries.len() as u64);
+        .map(|(key, value)| (Bytes::from(key.clone()), Bytes::copy_from_slice(value)))
+        .collect();
+    if slot.table.ordered().is_none() {
+        // In any order, and of those with the same key the last one counts.
+        let old = input.iter().step_by(5).map(|(key, _)| (key.clone(), Bytes::from_static(b"old")));
+        input = old.chain(input.clone().into_iter().rev()).collect();
+    }
+    let count = slot.table.ingest(&mut input.into_iter().map(Ok)).unwrap();
+    assert_eq!(count, entries.len() as u64);
     slot.oracle.extend(entries.into_iter().map(|(key, value)| (Arc::from(key), value)));
 }
 
@@ -151,14 +170,17 @@ fn refused(world: &mut World<'_>) {
     let table = world.slot().table.clone();
     batch.insert(&*table, &key, "lost").remove(&*table, &long).insert(&*table, b"x", "lost");
     let entry = |key: &[u8]| Ok((Bytes::copy_from_slice(key), Bytes::from_static(b"lost")));
-    let twice = [entry(b"a"), entry(b"b"), entry(b"b")];
+    // A hash table takes a key twice.
+    let is_hash = table.ordered().is_none();
+    let twice = [entry(b"a"), entry(if is_hash { &long } else { b"b" }), entry(b"b")];
+    let misordered = if is_hash { ErrorKind::Limit } else { ErrorKind::Misuse };
     let absent = Db::builder().create(false).open("no/such/folder").map(drop).unwrap_err();
     let failing = [entry(b"a"), Err(absent)];
     let refusals = [
         (table.insert(&long, b"lost"), ErrorKind::Limit),
         (table.remove(&long), ErrorKind::Limit),
         (batch.commit(Durability::Process), ErrorKind::Limit),
-        (table.ingest(&mut twice.into_iter()).map(drop), ErrorKind::Misuse),
+        (table.ingest(&mut twice.into_iter()).map(drop), misordered),
         (table.ingest(&mut [entry(&long)].into_iter()).map(drop), ErrorKind::Limit),
         (table.ingest(&mut failing.into_iter()).map(drop), ErrorKind::NotFound),
     ];
@@ -193,7 +215,7 @@ fn snapshot(world: &mut World<'_>) {
         world.pasts.swap_remove(index);
     }
     let snapshot = world.db().snapshot();
-    let at = |slot: &Slot| (slot.serial, slot.table.at(&snapshot), slot.oracle.clone());
+    let at = |slot: &Slot| (slot.serial, slot.table.then(&snapshot), slot.oracle.clone());
     let tables = world.tables.iter().map(at).collect();
     let opening = world.opening;
     world.pasts.push(Past { snapshot, opening, tables });
@@ -209,13 +231,13 @@ fn read_past(world: &mut World<'_>) {
     look(world, at, oracle, "a table at a snapshot");
     // The same through the handle, unless it was of another opening.
     for slot in &world.tables {
-        let again = slot.table.at(&past.snapshot);
+        let again = slot.table.then(&past.snapshot);
         if past.opening != world.opening {
-            assert_eq!(again.get(b"").unwrap_err().kind(), ErrorKind::Misuse);
+            assert_eq!(again.at.get(b"").unwrap_err().kind(), ErrorKind::Misuse);
         } else if slot.serial == *serial {
-            all_same(again.iter(), &between(oracle, Bound::Unbounded, Bound::Unbounded), "again");
+            all_same(again.all(), &in_order(at, oracle, "the past"), "again");
         } else if past.tables.iter().all(|(serial, ..)| *serial != slot.serial) {
-            assert!(again.iter().next().is_none(), "a table from after the snapshot is empty");
+            assert!(again.all().next().is_none(), "a table from after the snapshot is empty");
         }
     }
     world.pasts.push(past);
@@ -223,10 +245,10 @@ fn read_past(world: &mut World<'_>) {
 
 fn read(world: &mut World<'_>) {
     let (table, oracle) = some_table(world);
-    look(world, &*table, &oracle, "a table");
+    look(world, &table, &oracle, "a table");
 }
 
-fn some_table(world: &mut World<'_>) -> (Arc<dyn OrderedTable>, Oracle) {
+fn some_table(world: &mut World<'_>) -> (Handle, Oracle) {
     let slot = world.slot();
     (slot.table.clone(), slot.oracle.clone())
 }
@@ -240,16 +262,15 @@ pub(crate) fn look(
 ) {
     let key = world.key();
     let value = oracle.get(&*key).map(|value| &**value);
-    let fits = |entry: Option<(tonearm::Value, tonearm::Value)>, expected, what: &str| {
-        same(entry.as_ref().map(|(key, value)| (&**key, &**value)), expected, what);
-    };
-    match world.choices.below(9) {
-        0 | 1 => {
+    match (world.choices.below(9), table.ranges()) {
+        (0 | 1, _) => {
             assert!(table.value_of(&key).unwrap().as_deref() == value, "get of {what}: {key:?}")
         }
-        2 => assert!(table.copy_of(&key).unwrap().as_deref() == value, "get_with of {what}"),
-        3 => assert_eq!(table.has(&key).unwrap(), value.is_some(), "contains of {what}"),
-        4 => {
+        (2, _) => {
+            assert!(table.copy_of(&key).unwrap().as_deref() == value, "get_with of {what}")
+        }
+        (3, _) => assert_eq!(table.has(&key).unwrap(), value.is_some(), "contains of {what}"),
+        (4, _) => {
             let keys: Vec<_> = (0..world.choices.below(20)).map(|_| world.key()).collect();
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             let found = table.values_of(&keys).unwrap();
@@ -258,20 +279,10 @@ pub(crate) fn look(
                 assert!(found.as_deref() == oracle.get(*key).map(|v| &**v), "get_many of {what}");
             }
         }
-        5 => {
-            let expected = oracle.first_key_value().map(|(k, v)| (&**k, &**v));
-            fits(table.smallest().unwrap(), expected, "first");
-            let expected = oracle.last_key_value().map(|(k, v)| (&**k, &**v));
-            fits(table.greatest().unwrap(), expected, "last");
-        }
-        6 => {
-            for side in [Side::Before, Side::AtOrBefore, Side::AtOrAfter, Side::After] {
-                let expected = oracle::nearest(oracle, &key, side);
-                fits(table.next_to(&key, side).unwrap(), expected, &format!("nearest {side:?}"));
-            }
-        }
-        7 => {
-            let all = between(oracle, Bound::Unbounded, Bound::Unbounded);
+        (5, Some(ranges)) => look_at_ends(ranges, oracle),
+        (6, Some(ranges)) => look_beside(ranges, &key, oracle),
+        (5..8, _) => {
+            let all = in_order(table, oracle, what);
             all_same(table.all(), &all, what);
         }
         _ => {
@@ -281,30 +292,50 @@ pub(crate) fn look(
     }
 }
 
+fn fits(entry: Option<(Value, Value)>, expected: Option<(&[u8], &[u8])>, what: &str) {
+    same(entry.as_ref().map(|(key, value)| (&**key, &**value)), expected, what);
+}
+
+fn look_at_ends(table: &dyn Ranges, oracle: &Oracle) {
+    let expected = oracle.first_key_value().map(|(k, v)| (&**k, &**v));
+    fits(table.smallest().unwrap(), expected, "first");
+    let expected = oracle.last_key_value().map(|(k, v)| (&**k, &**v));
+    fits(table.greatest().unwrap(), expected, "last");
+}
+
+fn look_beside(table: &dyn Ranges, key: &[u8], oracle: &Oracle) {
+    for side in [Side::Before, Side::AtOrBefore, Side::AtOrAfter, Side::After] {
+        let expected = oracle::nearest(oracle, key, side);
+        fits(table.next_to(key, side).unwrap(), expected, &format!("nearest {side:?}"));
+    }
+}
+
 /// An iterator of some kind and what it should yield.
 fn some_entries(
     world: &mut World<'_>,
     table: &(impl Reads + ?Sized),
     oracle: &Oracle,
-) -> (Entries, std::collections::VecDeque<oracle::Entry>) {
+) -> (Entries, VecDeque<oracle::Entry>) {
     let content = world.setup.content;
-    match world.choices.below(6) {
-        0 => (table.all(), between(oracle, Bound::Unbounded, Bound::Unbounded)),
-        1 => {
+    match (world.choices.below(6), table.ranges()) {
+        (1, Some(ranges)) => {
             let prefix = content.prefix(&mut world.choices);
-            (table.starting(&prefix), prefixed(oracle, &prefix))
+            (ranges.starting(&prefix), prefixed(oracle, &prefix))
         }
-        _ => {
+        (2.., Some(ranges)) => {
             let start = content.bound(&mut world.choices);
             let end = content.bound(&mut world.choices);
             let (start, end) = (borrowed(&start), borrowed(&end));
-            (table.within(start, end), between(oracle, start, end))
+            (ranges.within(start, end), between(oracle, start, end))
         }
+        // The iterator first, so that it is made of what no other has put in order.
+        _ => (table.all(), in_order(table, oracle, "all")),
     }
 }
 
 fn range(world: &mut World<'_>) {
     let (table, oracle) = some_table(world);
+    let Some(table) = table.ordered() else { return };
     let (from, to) = (world.key(), world.key());
     let (start, end) = (Bound::Included(&*from), Bound::Excluded(&*to));
     all_same(table.range(&*from..&*to), &between(&oracle, start, end), "from..to");
@@ -314,6 +345,7 @@ fn range(world: &mut World<'_>) {
 
 fn prefix(world: &mut World<'_>) {
     let (table, oracle) = some_table(world);
+    let Some(table) = table.ordered() else { return };
     let prefix = world.setup.content.prefix(&mut world.choices);
     all_same(table.prefix(&prefix), &prefixed(&oracle, &prefix), "prefix");
     all_same_back(table.prefix(&prefix), &prefixed(&oracle, &prefix), "prefix, backwards");
@@ -322,12 +354,12 @@ fn prefix(world: &mut World<'_>) {
 /// Everything, both ways.
 pub(crate) fn scan(world: &mut World<'_>) {
     for slot in &world.tables {
-        check(&*slot.table, &slot.oracle, "scan");
+        check(&slot.table, &slot.oracle, "scan");
     }
 }
 
 fn check(table: &(impl Reads + ?Sized), oracle: &Oracle, what: &str) {
-    let all = between(oracle, Bound::Unbounded, Bound::Unbounded);
+    let all = in_order(table, oracle, what);
     all_same(table.all(), &all, what);
     all_same_back(table.all(), &all, what);
     for (key, value) in oracle {
@@ -341,7 +373,7 @@ fn open_walk(world: &mut World<'_>) {
         world.walks.swap_remove(index);
     }
     let (table, oracle) = some_table(world);
-    let (entries, expected) = some_entries(world, &*table, &oracle);
+    let (entries, expected) = some_entries(world, &table, &oracle);
     world.walks.push(Walk { entries, expected });
 }
 
@@ -417,7 +449,7 @@ fn backup(world: &mut World<'_>) {
     same_tables(world, &copy, "the copy");
     copy.verify().unwrap();
     for slot in &world.tables {
-        let table = open_table(&copy, &slot.name).unwrap();
+        let table = Handle::open(&copy, &slot.name).unwrap();
         table.insert(b"only in the copy", b"1").unwrap();
         assert!(slot.table.get(b"only in the copy").unwrap().is_none());
     }
@@ -426,7 +458,7 @@ fn backup(world: &mut World<'_>) {
 fn same_tables(world: &World<'_>, db: &Db, what: &str) {
     assert_eq!(db.tables().len(), world.tables.len(), "{what}");
     for slot in &world.tables {
-        check(&*open_table(db, &slot.name).unwrap(), &slot.oracle, what);
+        check(&Handle::open(db, &slot.name).unwrap(), &slot.oracle, what);
     }
 }
 
@@ -438,7 +470,7 @@ fn read_only(world: &mut World<'_>) {
         opened => opened.unwrap(),
     };
     same_tables(world, &reader, "a reader");
-    let table = open_table(&reader, &world.tables[0].name).unwrap();
+    let table = Handle::open(&reader, &world.tables[0].name).unwrap();
     assert_eq!(table.insert(b"", b"").unwrap_err().kind(), ErrorKind::Misuse);
     if world.setup.on == On::Memory {
         reader.verify().unwrap();

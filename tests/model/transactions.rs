@@ -1,18 +1,24 @@
 //! Transactions, as one operation of a walk: what they see while they are made, what comes of them.
 
 use crate::{
-    oracle::{Oracle, Reads, between, borrowed},
+    oracle::{Handle, Oracle, Ranges, Reads, Then, between, borrowed},
     steps::look,
     world::World,
 };
 use std::ops::Bound;
-use std::sync::Arc;
 use tonearm::{
-    Durability, Entries, ErrorKind, OrderedTable, Result, Savepoint, Side, Transaction, Value,
+    Durability, Entries, ErrorKind, OrderedTable, Result, Savepoint, Side, Table, Transaction,
+    Value,
 };
 
 /// A table inside a transaction.
-struct Inside<'a>(&'a Transaction, &'a dyn OrderedTable);
+struct Inside<'a>(&'a Transaction, &'a dyn Table, Option<InOrder<'a>>);
+
+impl<'a> Inside<'a> {
+    fn new(tx: &'a Transaction, table: &'a Handle) -> Self {
+        Inside(tx, &**table, table.ordered().map(|table| InOrder(tx, table)))
+    }
+}
 
 impl Reads for Inside<'_> {
     fn value_of(&self, key: &[u8]) -> Result<Option<Value>> {
@@ -30,6 +36,15 @@ impl Reads for Inside<'_> {
     fn all(&self) -> Entries {
         self.0.iter(self.1)
     }
+    fn ranges(&self) -> Option<&dyn Ranges> {
+        self.2.as_ref().map(|ranges| ranges as &dyn Ranges)
+    }
+}
+
+/// The same of a table in key order.
+struct InOrder<'a>(&'a Transaction, &'a dyn OrderedTable);
+
+impl Ranges for InOrder<'_> {
     fn within(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Entries {
         self.0.range_between(self.1, start, end)
     }
@@ -50,7 +65,7 @@ impl Reads for Inside<'_> {
 /// One that is being made, and what the tables hold in its eyes.
 struct Making {
     tx: Transaction,
-    tables: Vec<(Arc<dyn OrderedTable>, Oracle)>,
+    tables: Vec<(Handle, Oracle)>,
     savepoint: Option<(Savepoint, Vec<Oracle>)>,
 }
 
@@ -94,10 +109,13 @@ fn step(world: &mut World<'_>, making: &mut Making) {
     let at = world.choices.below(making.tables.len());
     let (table, oracle) = making.tables[at].clone();
     match world.choices.below(12) {
-        0..4 => look(world, &Inside(&making.tx, &*table), &oracle, "a table in a transaction"),
-        4 => look(world, &making.tx.untracked(&*table), &oracle, "an untracked table"),
+        0..4 => look(world, &Inside::new(&making.tx, &table), &oracle, "a table in a transaction"),
+        4 => {
+            let (at, is_ordered) = (making.tx.untracked(&*table), table.ordered().is_some());
+            look(world, &Then { at, is_ordered }, &oracle, "an untracked table");
+        }
         5 => save_or_go_back(making),
-        _ => write(world, &mut making.tx, &*table, &mut making.tables[at].1),
+        _ => write(world, &mut making.tx, &table, &mut making.tables[at].1),
     }
 }
 
@@ -114,15 +132,10 @@ fn save_or_go_back(making: &mut Making) {
     }
 }
 
-fn write(
-    world: &mut World<'_>,
-    tx: &mut Transaction,
-    table: &dyn OrderedTable,
-    oracle: &mut Oracle,
-) {
+fn write(world: &mut World<'_>, tx: &mut Transaction, table: &Handle, oracle: &mut Oracle) {
     let key = world.key();
-    match world.choices.below(8) {
-        0 => {
+    match (world.choices.below(8), table.ordered()) {
+        (0, Some(table)) => {
             let content = world.setup.content;
             let bounds = [content.bound(&mut world.choices), content.bound(&mut world.choices)];
             let (start, end) = (borrowed(&bounds[0]), borrowed(&bounds[1]));
@@ -131,13 +144,13 @@ fn write(
                 oracle.remove(&key);
             }
         }
-        1 | 2 => {
-            tx.remove(table, &key).unwrap();
+        (0..3, _) => {
+            tx.remove(&**table, &key).unwrap();
             oracle.remove(&*key);
         }
         _ => {
             let value = world.value();
-            tx.insert(table, &key, &value).unwrap();
+            tx.insert(&**table, &key, &value).unwrap();
             oracle.insert(key.into(), value);
         }
     }

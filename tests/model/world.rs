@@ -2,7 +2,7 @@
 
 use crate::{
     choices::Choices,
-    oracle::{Entry, Oracle},
+    oracle::{Entry, Handle, Oracle, Then},
     setups::{On, Setup},
 };
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tonearm::{
-    Builder, Db, Engine, Entries, OrderedTable, Result, Snapshot, TableAt,
+    Builder, Db, Engine, Entries, Result, Snapshot,
     vfs::{Folder, mem::MemFolder, sim::SimDisk},
 };
 
@@ -67,7 +67,7 @@ pub(crate) struct Slot {
     /// Never the same for two tables.
     pub(crate) serial: u64,
     pub(crate) name: String,
-    pub(crate) table: Arc<dyn OrderedTable>,
+    pub(crate) table: Handle,
     pub(crate) oracle: Oracle,
 }
 
@@ -76,21 +76,13 @@ pub(crate) struct Past {
     pub(crate) snapshot: Snapshot,
     /// Of which opening of the database.
     pub(crate) opening: u64,
-    pub(crate) tables: Vec<(u64, TableAt, Oracle)>,
+    pub(crate) tables: Vec<(u64, Then, Oracle)>,
 }
 
 /// An open iterator and what it has still to yield.
 pub(crate) struct Walk {
     pub(crate) entries: Entries,
     pub(crate) expected: VecDeque<Entry>,
-}
-
-/// The table of that name, of whatever engine.
-pub(crate) fn open_table(db: &Db, name: &str) -> Result<Arc<dyn OrderedTable>> {
-    Ok(match db.table(name)?.engine() {
-        Engine::Btree => Arc::new(db.btree(name)?),
-        _ => Arc::new(db.lsm(name)?),
-    })
 }
 
 pub(crate) struct World<'a> {
@@ -123,8 +115,9 @@ impl<'a> World<'a> {
             serials: 0,
             writes: 0,
         };
-        world.create("first");
-        world.create("second");
+        for name in ["first", "second", "third"].iter().take(setup.engines.len().max(2)) {
+            world.create(name);
+        }
         world
     }
 
@@ -134,10 +127,15 @@ impl<'a> World<'a> {
 
     pub(crate) fn create(&mut self, name: &str) {
         self.serials += 1;
-        let (is_tree, db) = (self.setup.trees.is_tree(self.serials), self.db());
-        let table: Arc<dyn OrderedTable> = match is_tree {
-            true => Arc::new(db.btree_with(name, &self.setup.tree_options).unwrap()),
-            false => Arc::new(db.lsm_with(name, &self.setup.options).unwrap()),
+        let (setup, db) = (self.setup, self.db());
+        let table = match setup.engines[self.serials as usize % setup.engines.len()] {
+            Engine::Hash => {
+                Handle::Hash(Arc::new(db.hash_with(name, &setup.hash_options).unwrap()))
+            }
+            Engine::Btree => {
+                Handle::Ordered(Arc::new(db.btree_with(name, &setup.tree_options).unwrap()))
+            }
+            _ => Handle::Ordered(Arc::new(db.lsm_with(name, &setup.options).unwrap())),
         };
         let (serial, name) = (self.serials, name.to_owned());
         self.tables.push(Slot { serial, name, table, oracle: Oracle::new() });
@@ -174,7 +172,7 @@ impl<'a> World<'a> {
         let db = self.place.open(self.setup.builder.clone()).unwrap();
         for ((serial, name, oracle), old) in slots.into_iter().zip(names) {
             assert_eq!(name, *old);
-            let table = open_table(&db, &name).unwrap();
+            let table = Handle::open(&db, &name).unwrap();
             self.tables.push(Slot { serial, name, table, oracle });
         }
         let mut names: Vec<_> = self.tables.iter().map(|slot| slot.name.clone()).collect();
