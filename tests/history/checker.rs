@@ -17,14 +17,32 @@ pub(crate) type Key = (u8, u16);
 /// The number of a transaction; what it wrote to a key is the version of this number.
 pub(crate) type Number = u64;
 
-/// What one committed transaction did.
+/// A place in the order of all writes: after that operation, and after that bulk load. Loads have
+/// no place among operations but the one between those before and after, and are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment {
+    pub(crate) operation: u64,
+    pub(crate) load: u64,
+}
+
+impl Moment {
+    const END: Moment = Moment { operation: u64::MAX, load: u64::MAX };
+
+    fn sees(self, write: Moment) -> bool {
+        write.operation <= self.operation && write.load <= self.load
+    }
+}
+
+/// What one committed transaction did, or one bulk load, which only writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transaction {
     pub(crate) number: Number,
-    /// The operation after which its snapshot was taken.
-    pub(crate) snapshot: u64,
-    /// Its last operation; that of the snapshot if it wrote nothing.
-    pub(crate) commit: u64,
+    /// When its snapshot was taken.
+    pub(crate) snapshot: Moment,
+    /// So many loads more may be in the snapshot, which became visible at about the same time.
+    pub(crate) loads_meanwhile: u64,
+    /// When it was committed; its snapshot if it wrote nothing.
+    pub(crate) commit: Moment,
     /// What it found of keys it had not written itself: a version, or nothing.
     pub(crate) reads: Vec<(Key, Option<Number>)>,
     /// Whether it left a value or removed the key.
@@ -70,7 +88,7 @@ impl fmt::Display for Anomaly {
 
 /// The versions of a key in their order: who made each, after which operation, and whether there
 /// is a value.
-type Versions = BTreeMap<Key, Vec<(u64, Number, bool)>>;
+type Versions = BTreeMap<Key, Vec<(Moment, Number, bool)>>;
 
 /// The first circle, if there is one, or else the first read of what was not committed.
 pub(crate) fn check_order(all: &[Transaction]) -> Result<(), Anomaly> {
@@ -107,6 +125,23 @@ pub(crate) fn check_order(all: &[Transaction]) -> Result<(), Anomaly> {
     circle(&arrows).map_or(Ok(()), |circle| Err(Anomaly::Circle(circle)))
 }
 
+/// Whether a load was in a snapshot that was taken while it became visible is not known: if one
+/// answer explains all that was read, it is that.
+pub(crate) fn settle(all: &mut [Transaction]) {
+    let versions = versions(all);
+    for reader in all.iter_mut().filter(|reader| reader.loads_meanwhile > 0) {
+        let explains = |snapshot: &Moment| {
+            let seen = |key| seen(versions.get(key).map_or(&[], Vec::as_slice), *snapshot);
+            reader.reads.iter().all(|(key, found)| *found == seen(key))
+        };
+        let loads = reader.snapshot.load..=reader.snapshot.load + reader.loads_meanwhile;
+        let mut snapshots = loads.map(|load| Moment { load, ..reader.snapshot });
+        if let Some(snapshot) = snapshots.find(explains) {
+            reader.snapshot = snapshot;
+        }
+    }
+}
+
 /// Whether each read found what was there at its transaction's snapshot.
 pub(crate) fn check_snapshots(all: &[Transaction]) -> Result<(), Anomaly> {
     let versions = versions(all);
@@ -125,7 +160,7 @@ pub(crate) fn check_snapshots(all: &[Transaction]) -> Result<(), Anomaly> {
 /// What is there in the end.
 pub(crate) fn last_state(all: &[Transaction]) -> BTreeMap<Key, Number> {
     let versions = versions(all);
-    let last = |versions: &[(u64, Number, bool)]| seen(versions, u64::MAX);
+    let last = |versions: &[(Moment, Number, bool)]| seen(versions, Moment::END);
     versions.iter().filter_map(|(key, versions)| Some((*key, last(versions)?))).collect()
 }
 
@@ -140,21 +175,21 @@ fn versions(all: &[Transaction]) -> Versions {
     versions
 }
 
-fn seen(versions: &[(u64, Number, bool)], at: u64) -> Option<Number> {
-    let newest = versions.iter().rev().find(|(commit, ..)| *commit <= at)?;
+fn seen(versions: &[(Moment, Number, bool)], at: Moment) -> Option<Number> {
+    let newest = versions.iter().rev().find(|(commit, ..)| at.sees(*commit))?;
     newest.2.then_some(newest.1)
 }
 
 /// How many versions were made up to the one that was found. Nothing at all is found before the
 /// first, and after each removal: then the newest of those before the snapshot is meant.
 fn place_of(
-    versions: &[(u64, Number, bool)],
+    versions: &[(Moment, Number, bool)],
     found: Option<Number>,
-    snapshot: u64,
+    snapshot: Moment,
 ) -> Option<usize> {
-    let is_it = |(commit, number, is_there): &(u64, Number, bool)| match found {
+    let is_it = |(commit, number, is_there): &(Moment, Number, bool)| match found {
         Some(found) => *number == found && *is_there,
-        None => !is_there && *commit <= snapshot,
+        None => !is_there && snapshot.sees(*commit),
     };
     match versions.iter().rposition(is_it) {
         Some(at) => Some(at + 1),
@@ -211,7 +246,9 @@ mod tests {
         writes: &[Key],
     ) -> Transaction {
         let writes = writes.iter().map(|key| (*key, true)).collect();
-        Transaction { number, snapshot, commit, reads: reads.to_vec(), writes }
+        let at = |operation| Moment { operation, load: 0 };
+        let (snapshot, commit, reads) = (at(snapshot), at(commit), reads.to_vec());
+        Transaction { number, snapshot, loads_meanwhile: 0, commit, reads, writes }
     }
 
     fn setting() -> Transaction {
@@ -296,6 +333,28 @@ mod tests {
         let all: Vec<Transaction> = (0..10).map(ring).collect();
         has_a_circle_of(&all, (2..12).collect());
         check_order(&all[1..]).unwrap();
+    }
+
+    #[test]
+    fn loads_have_their_place() {
+        let mut load = tx(2, 0, &[], 1, &[A, B]);
+        load.commit.load = 1;
+        let mut before = tx(3, 1, &[(A, Some(1))], 1, &[]);
+        before.loads_meanwhile = 1;
+        let mut after = Transaction { reads: vec![(A, Some(2))], number: 4, ..before.clone() };
+        let over = tx(5, 1, &[], 2, &[A]);
+        let mut all = vec![setting(), load.clone(), before, after.clone(), over];
+        assert!(check_snapshots(&all).is_err(), "the snapshots are not settled");
+        settle(&mut all);
+        check_snapshots(&all).unwrap();
+        check_order(&all).unwrap();
+        assert_eq!(last_state(&all), [(A, 5), (B, 2)].into());
+        after.reads.push((B, Some(1)));
+        let mut torn = vec![setting(), load.clone(), after];
+        settle(&mut torn);
+        assert!(check_snapshots(&torn).is_err(), "half of a load");
+        let overlooked = tx(6, 1, &[(A, Some(1))], 2, &[A]);
+        has_a_circle_of(&[setting(), load, overlooked], vec![2, 6]);
     }
 
     #[test]

@@ -3,15 +3,16 @@
 //!
 //! Every value names the transaction that wrote it, and every commit says after which operation it
 //! came, so the order of versions is known; see [`checker`] for what follows from it. With checks
-//! switched off the same runs must be found out.
+//! switched off the same runs must be found out. Bulk loads take part as transactions that only
+//! write.
 //!
 //! `TONEARM_SEED=7 cargo test --test history` runs one seed; `TONEARM_EFFORT=ci` more and longer.
 
 mod checker;
 mod run;
 
-use checker::{Transaction, check_order, check_snapshots, last_state};
-use run::{Run, Setup};
+use checker::{Transaction, check_order, check_snapshots, last_state, settle};
+use run::{Loads, Run, Setup};
 use std::collections::BTreeMap;
 use tonearm::{Entries, Table};
 
@@ -38,7 +39,8 @@ fn found(run: &Run) -> BTreeMap<checker::Key, u64> {
 /// Fails unless the history of a run is in order.
 fn check(setup: &Setup, seed: u64) -> (usize, usize) {
     let run = Run::new(setup, seed);
-    let (history, refused) = run.all();
+    let (mut history, refused) = run.all();
+    settle(&mut history);
     let place = format!("{setup:?}, TONEARM_SEED={seed}");
     check_snapshots(&history).unwrap_or_else(|anomaly| panic!("{anomaly}\n{place}"));
     check_order(&history).unwrap_or_else(|anomaly| panic!("{anomaly}\n{place}"));
@@ -82,6 +84,31 @@ fn so_are_they_amid_a_flood() {
     check_all(&Setup { memory: 128 << 20, ..setup });
 }
 
+/// Bulk loads come while no transaction commits, but while some begin, read, and are open: a load
+/// has one place in the order of commits, and may overwrite what they wrote.
+#[test]
+fn so_are_they_between_bulk_loads() {
+    check_all(&Setup { loads: Loads::Between, keys: 16, ..Setup::default() });
+}
+
+#[test]
+fn so_are_they_between_bulk_loads_without_background_threads() {
+    let setup = Setup { loads: Loads::Between, workers: 0, padding: 300, ..Setup::default() };
+    check_all(&Setup { keys: 40, ..setup });
+}
+
+/// Bulk loads come at any time, to keys that nobody else writes.
+#[test]
+fn so_are_they_beside_bulk_loads() {
+    check_all(&Setup { loads: Loads::Beside, keys: 16, ..Setup::default() });
+}
+
+#[test]
+fn so_are_slow_ones_beside_bulk_loads() {
+    let setup = Setup { loads: Loads::Beside, keys: 200, padding: 300, ..Setup::default() };
+    check_all(&Setup { slow: true, ..setup });
+}
+
 /// What they would have to be checked against does not fit: they are refused, not let through.
 #[test]
 fn so_are_they_in_little_memory() {
@@ -92,9 +119,12 @@ fn so_are_they_in_little_memory() {
 /// The runs are wild enough, and the checker sharp enough, that what goes wrong would be seen.
 #[test]
 fn without_checks_anomalies_are_found() {
-    let setup = Setup { checked: false, ..Setup::default() };
+    let setup = |loads| Setup { checked: false, loads, ..Setup::default() };
     let is_found = |seed: u64| {
-        let (history, refused): (Vec<Transaction>, usize) = Run::new(&setup, seed).all();
+        let loads = if seed.is_multiple_of(2) { Loads::None } else { Loads::Between };
+        let run = Run::new(&setup(loads), seed);
+        let (mut history, refused): (Vec<Transaction>, usize) = run.all();
+        settle(&mut history);
         assert_eq!(refused, 0);
         check_snapshots(&history).unwrap();
         check_order(&history).is_err()

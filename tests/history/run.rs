@@ -1,11 +1,15 @@
 //! Threads that make random transactions and write down what they saw.
 
-use crate::checker::{Key, Number, Transaction};
+use crate::checker::{Key, Moment, Number, Transaction};
+use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Mutex, RwLock,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread,
     time::Duration,
@@ -15,6 +19,17 @@ use tonearm::{Db, Entries, ErrorKind, Hash, Lsm, LsmOptions, OrderedTable, Side,
 /// Tables in key order: an LSM tree, a B+tree. The third is a hash table.
 const ORDERED: u8 = 2;
 const TABLES: u8 = 3;
+
+/// Whether threads also load in bulk. What is committed while a load runs wins over it where both
+/// write a key, so a load that meets such commits has no one place in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loads {
+    None,
+    /// While nobody commits.
+    Between,
+    /// While others commit, but to the upper half of the keys, which nobody else writes.
+    Beside,
+}
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +45,7 @@ pub(crate) struct Setup {
     /// While some transactions are open so much is written to another table that what they have to
     /// be checked against is found in memtables only.
     pub(crate) flood: bool,
+    pub(crate) loads: Loads,
     pub(crate) memory: usize,
     pub(crate) workers: usize,
     pub(crate) checked: bool,
@@ -44,6 +60,7 @@ impl Default for Setup {
             padding: 20,
             slow: false,
             flood: false,
+            loads: Loads::None,
             memory: 4 << 20,
             workers: 2,
             checked: true,
@@ -62,6 +79,10 @@ pub(crate) struct Run {
     numbers: AtomicU64,
     refused: AtomicUsize,
     history: Mutex<Vec<Transaction>>,
+    /// Held by the one that loads, and, if they may not meet, by those that commit.
+    loading: RwLock<()>,
+    loads_begun: AtomicU64,
+    loads_done: AtomicU64,
 }
 
 fn key_bytes(number: u16) -> [u8; 2] {
@@ -95,6 +116,9 @@ impl Run {
             numbers: AtomicU64::new(1),
             refused: AtomicUsize::new(0),
             history: Mutex::default(),
+            loading: RwLock::default(),
+            loads_begun: AtomicU64::new(0),
+            loads_done: AtomicU64::new(0),
         }
     }
 
@@ -121,6 +145,10 @@ impl Run {
         let mut chance = Chance(seed);
         for _ in 0..self.setup.transactions {
             let number = self.numbers.fetch_add(1, Relaxed);
+            if self.setup.loads != Loads::None && chance.below(8) == 0 {
+                self.load(number, &mut chance);
+                continue;
+            }
             let mut one = One::begin(self, number, &mut chance);
             for _ in 0..1 + one.chance.below(6) {
                 one.step();
@@ -129,9 +157,12 @@ impl Run {
             if chance.below(10) == 0 {
                 continue;
             }
-            match tx.commit_numbered() {
-                Ok(commit) => {
-                    done.commit = commit;
+            let apart = (self.setup.loads == Loads::Between).then(|| self.loading.read().unwrap());
+            let committed = tx.commit_numbered();
+            drop(apart);
+            match committed {
+                Ok(operation) => {
+                    done.commit = Moment { operation, load: 0 };
                     self.history.lock().unwrap().push(done);
                 }
                 Err(error) => {
@@ -140,6 +171,54 @@ impl Run {
                 }
             }
         }
+    }
+}
+
+impl Run {
+    /// The table of that number, if it is in key order, and in any case.
+    fn table(&self, table: u8) -> (Option<&dyn OrderedTable>, &dyn Table) {
+        match self.ordered.get(usize::from(table)) {
+            Some(table) => (Some(&**table), &**table),
+            None => (None, &self.hash),
+        }
+    }
+
+    /// The keys below this one are those that transactions write.
+    fn written_keys(&self) -> u16 {
+        if self.setup.loads == Loads::Beside { self.setup.keys / 2 } else { self.setup.keys }
+    }
+
+    /// Loads a few keys of one table.
+    fn load(&self, number: Number, chance: &mut Chance) {
+        let table = chance.below(u64::from(TABLES)) as u8;
+        let first = if self.setup.loads == Loads::Beside { self.written_keys() } else { 0 };
+        let key =
+            |chance: &mut Chance| first + chance.below(u64::from(self.setup.keys - first)) as u16;
+        let keys: BTreeSet<u16> = (0..1 + chance.below(4)).map(|_| key(chance)).collect();
+        let value = self.value(number, chance);
+        let mut entries: Vec<_> = keys.iter().map(|key| (key_bytes(*key), value.clone())).collect();
+        let (ordered, to) = self.table(table);
+        if ordered.is_none() {
+            entries.reverse();
+        }
+        let mut entries = entries
+            .into_iter()
+            .map(|(key, value)| Ok((Bytes::copy_from_slice(&key), Bytes::from(value))));
+        let _alone = self.loading.write().unwrap();
+        let load = self.loads_begun.fetch_add(1, SeqCst) + 1;
+        let operation = self.db.transaction().sequence();
+        to.ingest(&mut entries).unwrap();
+        self.loads_done.store(load, SeqCst);
+        let commit = Moment { operation, load };
+        let writes = keys.into_iter().map(|key| ((table, key), true)).collect();
+        let done = Transaction { number, commit, writes, ..Transaction::default() };
+        self.history.lock().unwrap().push(done);
+    }
+
+    /// A value that says who wrote it.
+    fn value(&self, number: Number, chance: &mut Chance) -> Vec<u8> {
+        let padding = chance.below(1 + 2 * self.setup.padding as u64) as usize;
+        [&number.to_le_bytes()[..], &vec![7; padding]].concat()
     }
 }
 
@@ -155,8 +234,11 @@ struct One<'a> {
 
 impl<'a> One<'a> {
     fn begin(run: &'a Run, number: Number, chance: &'a mut Chance) -> Self {
+        let load = run.loads_done.load(SeqCst);
         let tx = run.db.transaction();
-        let done = Transaction { number, snapshot: tx.sequence(), ..Transaction::default() };
+        let loads_meanwhile = run.loads_begun.load(SeqCst) - load;
+        let snapshot = Moment { operation: tx.sequence(), load };
+        let done = Transaction { number, snapshot, loads_meanwhile, ..Transaction::default() };
         Self { run, tx, done, chance, savepoint: None }
     }
 
@@ -170,10 +252,13 @@ impl<'a> One<'a> {
     }
 
     fn table(&self, (table, _): Key) -> &'a dyn Table {
-        match self.run.ordered.get(usize::from(table)) {
-            Some(table) => &**table,
-            None => &self.run.hash,
-        }
+        self.run.table(table).1
+    }
+
+    /// A key to write.
+    fn key_to_write(&mut self) -> Key {
+        let (table, key) = self.key();
+        (table, key % self.run.written_keys())
     }
 
     /// A key of a table in key order, and that.
@@ -293,34 +378,35 @@ impl<'a> One<'a> {
     }
 
     fn put(&mut self) {
-        let key = self.key();
+        let key = self.key_to_write();
         self.write(key);
     }
 
     fn write(&mut self, key: Key) {
-        let padding = self.chance.below(1 + 2 * self.run.setup.padding as u64) as usize;
-        let value = [&self.done.number.to_le_bytes()[..], &vec![7; padding]].concat();
+        let value = self.run.value(self.done.number, self.chance);
         self.tx.insert(self.table(key), key_bytes(key.1), value).unwrap();
         self.done.writes.insert(key, true);
     }
 
     /// Reads a key and writes it.
     fn count_on(&mut self) {
-        let key = self.key();
+        let key = self.key_to_write();
         let found = self.tx.get_with(self.table(key), key_bytes(key.1), version).unwrap();
         self.note(key, found);
         self.write(key);
     }
 
     fn remove(&mut self) {
-        let key = self.key();
+        let key = self.key_to_write();
         self.tx.remove(self.table(key), key_bytes(key.1)).unwrap();
         self.done.writes.insert(key, false);
     }
 
     fn delete_range(&mut self) {
-        let (from, table) = self.ordered();
-        let to = (from.1 + self.chance.below(4) as u16).min(self.run.setup.keys);
+        let (mut from, table) = self.ordered();
+        let keys = self.run.written_keys();
+        from.1 %= keys;
+        let to = (from.1 + self.chance.below(4) as u16).min(keys);
         self.tx.delete_range(table, key_bytes(from.1)..key_bytes(to)).unwrap();
         for key in from.1..to {
             self.done.writes.insert((from.0, key), false);

@@ -3,7 +3,7 @@
 use crate::{commits, conflicts, keys, still, tens, tiny, tiny_options};
 use bytes::Bytes;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use tonearm::{Db, Hash, Lsm, OrderedTable, Side, Table, Transaction};
+use tonearm::{Db, Engine, Hash, Lsm, OrderedTable, Side, Table, Transaction};
 
 /// A transaction that makes `read`, and writes somewhere, so that it is checked.
 fn after(db: &Db, read: impl FnOnce(&mut Transaction)) -> Transaction {
@@ -225,6 +225,83 @@ fn bulk_loads_are_writes_of_their_range() {
     later.get(&table, [31]).unwrap().unwrap();
     later.insert(&table, [1], b"").unwrap();
     commits(later);
+}
+
+fn load(table: &dyn Table, keys: &[u8]) {
+    let entries = keys.iter().map(|key| (Bytes::from(vec![*key]), Bytes::from_static(b"loaded")));
+    assert_eq!(table.ingest(&mut entries.map(Ok)).unwrap(), keys.len() as u64);
+}
+
+/// A table of that engine, with entries of one byte, in files and in memory, or with none.
+fn table_of(db: &Db, engine: Engine, filled: bool) -> Box<dyn Table> {
+    let table: Box<dyn Table> = match engine {
+        Engine::Btree => Box::new(db.btree("table").unwrap()),
+        Engine::Hash => Box::new(db.hash("table").unwrap()),
+        _ => Box::new(db.lsm("table").unwrap()),
+    };
+    for ten in 1..10 * u8::from(filled) {
+        table.insert(&[ten * 10], &[ten * 10]).unwrap();
+        if ten == 5 {
+            table.flush().unwrap();
+        }
+    }
+    table
+}
+
+/// Whatever the table held before, and whatever happens to it between the load and the commit.
+#[test]
+fn bulk_loads_count_in_every_engine() {
+    let cases = [Engine::Lsm, Engine::Btree, Engine::Hash].into_iter();
+    let cases = cases.flat_map(|engine| [(engine, false), (engine, true)]);
+    for ((engine, filled), then) in cases.flat_map(|case| (0..4).map(move |then| (case, then))) {
+        let place = format!("{engine}, filled: {filled}, then {then}");
+        let db = still();
+        db.lsm("results").unwrap();
+        let table = table_of(&db, engine, filled);
+        let read = |key: u8| after(&db, |tx| drop(tx.get(&*table, [key]).unwrap()));
+        let (hit, missed, nothing) = (read(31), read(77), after(&db, |_| ()));
+        let looks = db.transaction();
+        load(&*table, &[30, 32]);
+        match then {
+            0 => {}
+            1 => load(&*table, &[1, 2]),
+            2 => table.insert(&[99], b"later").and_then(|()| table.flush()).unwrap(),
+            _ => db.maintain().unwrap(),
+        }
+        assert!(looks.get(&*table, [32]).unwrap().is_none(), "{place}: it is from before");
+        conflicts(hit);
+        // Nobody knows the order in which a hash table's loads come.
+        if engine == Engine::Hash {
+            conflicts(missed)
+        } else {
+            commits(missed)
+        }
+        commits(nothing);
+        commits(looks);
+        commits(read(31));
+        assert_eq!(table.get(&[32]).unwrap().unwrap(), b"loaded", "{place}");
+    }
+}
+
+/// A transaction that did not read what was loaded is no conflict, and comes after it.
+#[test]
+fn blind_writes_are_written_over_bulk_loads() {
+    for engine in [Engine::Lsm, Engine::Btree, Engine::Hash] {
+        for filled in [false, true] {
+            let db = still();
+            let table = table_of(&db, engine, filled);
+            let mut tx = db.transaction();
+            tx.insert(&*table, [30], b"mine").unwrap();
+            tx.remove(&*table, [40]).unwrap();
+            load(&*table, &[30, 40, 50]);
+            assert_eq!(tx.get(&*table, [30]).unwrap().unwrap(), b"mine");
+            assert_eq!(tx.get(&*table, [40]).unwrap(), None);
+            commits(tx);
+            assert_eq!(table.get(&[30]).unwrap().unwrap(), b"mine");
+            assert_eq!(table.get(&[40]).unwrap(), None);
+            assert_eq!(table.get(&[50]).unwrap().unwrap(), b"loaded");
+        }
+    }
 }
 
 /// A hash table has no order in which a reader could have stopped.
