@@ -80,11 +80,13 @@ impl Victim {
     }
 }
 
-/// Tables: one with several levels, one with little, one in a log of several segments only, and a
-/// B+tree with no free pages but the last.
+/// Tables: one with several levels, one with little, one in a log of several segments only, a
+/// B+tree with no free pages but the last, and a hash table of several files and with a value that
+/// lies apart.
 fn steps() -> Vec<Step> {
     use Durability::{PowerLoss, Process};
     let mut steps = vec![create("a"), create("b"), create("only in the log"), create("t")];
+    steps.push(create("h"));
     let leaves = (0..14).map(|n| put("t", n * 2, "in a leaf", 70));
     steps.push(commit(leaves.collect(), Process));
     for round in 0..4 {
@@ -94,11 +96,18 @@ fn steps() -> Vec<Step> {
         }
         steps.extend([Step::Flush("a"), Step::Maintain]);
     }
+    for round in 0..2 {
+        let cards = (0..14).map(|n| put("h", n * 2 + round, &format!("card of {round}"), 70));
+        let apart = put("h", 30 + round, "lies apart", 1100);
+        steps.push(commit(cards.chain([apart, delete("h", 9)]).collect(), Process));
+        steps.push(Step::Flush("h"));
+    }
     steps.push(commit(vec![put("b", 1, "little", 9), delete("b", 2)], PowerLoss));
     steps.push(Step::Change(Change::Ingest("b", vec![(key(7), vec![7; 700])]), PowerLoss));
     let cut = Write::DeleteRange("a", key(4), Some(key(9)));
     steps.extend([commit(vec![cut], Process), Step::FlushAll, Step::Reopen]);
     steps.push(commit(vec![put("t", 3, "in the log", 9), delete("t", 4)], Process));
+    steps.push(commit(vec![put("h", 3, "in the log", 9), delete("h", 4)], Process));
     let last = vec![put("a", 30, "in the log", 20), put("only in the log", 1, "it is", 90)];
     steps.extend([commit(last, PowerLoss), commit(vec![delete("a", 1)], PowerLoss)]);
     steps.extend((0..9).map(|n| commit(vec![put("a", n, "in the log", 900)], Process)));
@@ -278,7 +287,7 @@ fn every_cut_is_found() {
         cuts.extend(chance.sample(lengths, most.min(bytes.len())).into_iter().map(|l| (name, l)));
         // Longer is damage, too: nobody appended that.
         let longer = [&bytes[..], &[0; 100]].concat();
-        if name.ends_with(".run") || name == "current" {
+        if name.ends_with(".run") || name.ends_with(".hash") || name == "current" {
             replace_and_judge_longer(&victim, name, &longer);
         }
     }
@@ -325,12 +334,17 @@ fn lost_doubled_and_swapped_sectors_are_found() {
 fn misdirected_sectors_are_found() {
     let victim = Victim::new(PLAIN);
     let mut chance = Chance(8);
-    let is_run = |name: &str, bytes: &[u8]| name.ends_with(".run") && bytes.len() >= SECTOR;
-    let runs = victim.files.iter().filter(|(name, bytes)| is_run(name, bytes));
-    let runs: Vec<_> = runs.map(|(name, _)| name).collect();
-    assert!(runs.len() > 1, "only {runs:?}");
+    let of_kind = |end: &str| {
+        let files = victim.files.iter();
+        let files = files.filter(|(name, bytes)| name.ends_with(end) && bytes.len() >= SECTOR);
+        let files: Vec<_> = files.map(|(name, _)| name).collect();
+        assert!(files.len() > 1, "only {files:?}");
+        files
+    };
+    let kinds = [of_kind(".run"), of_kind(".hash")];
     for _ in 0..if is_thorough() { 2000 } else { 60 } {
-        let (name, other) = (*chance.pick(&runs), *chance.pick(&runs));
+        let runs = chance.pick(&kinds);
+        let (name, other) = (*chance.pick(runs), *chance.pick(runs));
         let mut damaged = victim.files[name].clone();
         let sectors = damaged.len().min(victim.files[other].len()) / SECTOR;
         let at = chance.below(sectors) * SECTOR;
@@ -431,7 +445,9 @@ fn no_damage_is_no_error() {
     for manner in [PLAIN, CACHED] {
         let victim = Victim::new(manner);
         let kinds = |end: &str| victim.files.keys().filter(|name| name.ends_with(end)).count();
-        assert!(kinds(".run") > 2 && kinds(".log") > 1, "{:?}", victim.files.keys());
+        let least = [(".run", 3), (".log", 2), (".hash", 2), (".pages", 1)];
+        let is_there = least.iter().all(|(kind, least)| kinds(kind) >= *least);
+        assert!(is_there, "{:?}", victim.files.keys());
         let disk = victim.disk();
         let folder: Arc<dyn Folder> = Arc::new(disk.clone());
         let db = manner.builder().open_read_only_in(folder).unwrap();

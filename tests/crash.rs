@@ -269,8 +269,19 @@ fn play_short(len: u32, number: usize) -> Play {
 fn crash_backups(budget: usize) -> usize {
     let mut images = 0;
     let sources = scenarios::all(0);
-    let chosen = ["compaction", "batches over tables", "ingests", "range deletes"];
+    let chosen = [
+        "compaction",
+        "batches over tables",
+        "ingests",
+        "range deletes",
+        "hash: compaction",
+        "hash: ingests",
+        "btree: ingests",
+        "btree: pages used again",
+        "engines: batches and work",
+    ];
     let sources: Vec<_> = sources.iter().filter(|s| chosen.contains(&&*s.name)).collect();
+    assert_eq!(sources.len(), chosen.len());
     for scenario in &sources {
         let mut player = Player::new(scenario.manner.disk(7), scenario.manner);
         let half = scenario.steps.len() * 2 / 3;

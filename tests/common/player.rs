@@ -109,13 +109,15 @@ pub(crate) struct Player {
     db: Option<Db>,
     tables: BTreeMap<Name, Arc<dyn Table>>,
     held: Option<Snapshot>,
+    /// Whether the database has said that it takes no more writes.
+    poisoned: bool,
 }
 
 impl Player {
     /// No database yet: the first step opens it.
     pub(crate) fn new(disk: SimDisk, manner: Manner) -> Self {
         let (model, tables) = (Model::new(), BTreeMap::new());
-        Self { disk, manner, model, db: None, tables, held: None }
+        Self { disk, manner, model, db: None, tables, held: None, poisoned: false }
     }
 
     /// With a database that was opened in another way; the manner says how it is opened again.
@@ -162,7 +164,11 @@ impl Player {
             }
             Ok(()) => self.model.make_durable(),
             Err(e) if committed && is_refusal(e) => self.model.refuse(),
-            Err(_) => self.model.doubt(),
+            Err(e) if self.poisoned && e.kind() == ErrorKind::Poisoned => self.model.refuse(),
+            Err(e) => {
+                self.poisoned |= e.kind() == ErrorKind::Poisoned;
+                self.model.doubt();
+            }
         }
         result
     }
@@ -301,6 +307,7 @@ impl Player {
     pub(crate) fn close(&mut self) -> Result<()> {
         self.tables.clear();
         self.held = None;
+        self.poisoned = false;
         let Some(db) = self.db.take() else { return Ok(()) };
         db.close()?;
         self.model.make_durable();

@@ -5,6 +5,7 @@ use super::{
     model::{Change, Name, Write},
     player::{Manner, Step},
 };
+use std::{cell::RefCell, collections::BTreeSet};
 use tonearm::Durability::{self, PowerLoss, Process};
 
 /// A named play.
@@ -88,10 +89,32 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
         let manner = [PLAIN, MAPPED, CACHED, LOOSE][seed as usize % 4];
         add(&format!("random {seed}"), manner, random(seed, 70));
     }
+    all.extend(over_engines(seeds));
     all
 }
 
-/// The same steps with hash tables in the place of those named, and without range deletes.
+/// Those whose tables are of all engines.
+fn over_engines(seeds: u64) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, manner: Manner, steps: Vec<Step>| {
+        all.push(Scenario { name: format!("engines: {name}"), manner, steps });
+    };
+    add("batches", PLAIN, mixed(0, batches()));
+    add("batches, mapped", MAPPED, mixed(1, batches()));
+    add("batches, cached", CACHED, mixed(2, batches()));
+    add("batches and work", PLAIN, batches_and_work());
+    add("batches and work, mapped", MAPPED, batches_and_work());
+    add("dropped at once", LOOSE, dropped_at_once());
+    add("backed up", PLAIN, mixed(1, backed_up()));
+    for seed in 0..seeds.div_ceil(2) {
+        let manner = [MAPPED, PLAIN, LOOSE, CACHED][seed as usize % 4];
+        let steps = mixed(seed as usize, random(seed ^ 0xa11, 70));
+        add(&format!("random {seed}"), manner, steps);
+    }
+    all
+}
+
+/// The same steps with hash tables in the place of those named, and without their range deletes.
 fn hashed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
     let name = |name: Name| match name {
         _ if !tables.contains(&name) => name,
@@ -99,7 +122,7 @@ fn hashed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
         "b" => "hb",
         _ => "hc",
     };
-    renamed(&name, false, steps)
+    renamed(&name, steps)
 }
 
 /// The same steps with B+trees in the place of the tables named.
@@ -110,18 +133,25 @@ fn treed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
         "b" => "tb",
         _ => "tc",
     };
-    renamed(&name, true, steps)
+    renamed(&name, steps)
 }
 
-/// The same steps with other names, and with range deletes or without.
-fn renamed(name: &dyn Fn(Name) -> Name, ranges: bool, steps: Vec<Step>) -> Vec<Step> {
+/// The same steps with one hash table and B+trees: three tables are of three engines, and which
+/// is which the turn says.
+fn mixed(turn: usize, steps: Vec<Step>) -> Vec<Step> {
+    let [hash, tree] = [["b", "c"], ["a", "b"], ["c", "a"]][turn % 3];
+    treed(&[tree], hashed(&[hash], steps))
+}
+
+/// The same steps with other names, and without range deletes of hash tables.
+fn renamed(name: &dyn Fn(Name) -> Name, steps: Vec<Step>) -> Vec<Step> {
+    // By the names that they have by then.
+    let hashes = RefCell::new(BTreeSet::new());
     let write = |write| match write {
         Write::Put(table, key, value) => Some(Write::Put(name(table), key, value)),
         Write::Delete(table, key) => Some(Write::Delete(name(table), key)),
-        Write::DeleteRange(table, from, to) if ranges => {
-            Some(Write::DeleteRange(name(table), from, to))
-        }
-        Write::DeleteRange(..) => None,
+        Write::DeleteRange(table, ..) if hashes.borrow().contains(name(table)) => None,
+        Write::DeleteRange(table, from, to) => Some(Write::DeleteRange(name(table), from, to)),
     };
     let change = |change| match change {
         Change::Create(table) => Change::Create(name(table)),
@@ -133,8 +163,21 @@ fn renamed(name: &dyn Fn(Name) -> Name, ranges: bool, steps: Vec<Step>) -> Vec<S
         }
         Change::Ingest(table, entries) => Change::Ingest(name(table), entries),
     };
+    let note = |change: &Change| match change {
+        Change::Create(table) if table.starts_with('h') => drop(hashes.borrow_mut().insert(*table)),
+        Change::Rename(from, to) if hashes.borrow().contains(from) => {
+            hashes.borrow_mut().remove(from);
+            hashes.borrow_mut().insert(to);
+        }
+        Change::Drop(table) => drop(hashes.borrow_mut().remove(table)),
+        _ => {}
+    };
     let step = |step| match step {
-        Step::Change(old, durability) => Step::Change(change(old), durability),
+        Step::Change(old, durability) => {
+            let change = change(old);
+            note(&change);
+            Step::Change(change, durability)
+        }
         Step::Flush(table) => Step::Flush(name(table)),
         other => other,
     };
@@ -259,6 +302,57 @@ fn batches() -> Vec<Step> {
             steps.push(Step::Flush("b"));
         }
     }
+    steps
+}
+
+/// One key of each engine's table in each batch, while now one table is written out or merged, now
+/// another: no moment may part them.
+fn batches_and_work() -> Vec<Step> {
+    let tables = ["a", "h", "t"];
+    let mut steps = tables.map(create).to_vec();
+    for round in 0..12 {
+        let text = format!("r{round}");
+        let same = tables.map(|table| put(table, round % 5, &text, 30 + round * 20));
+        let last = tables.map(|table| delete(table, (round + 2) % 5));
+        let durability = if round % 4 == 1 { PowerLoss } else { Process };
+        steps.push(commit([same, last].concat(), durability));
+        steps.push(match round % 6 {
+            0 => Step::Flush("a"),
+            1 => Step::Flush("h"),
+            2 => Step::Flush("t"),
+            3 => Step::Maintain,
+            4 => transact(tables.map(|table| put(table, 9, &text, 90)).to_vec(), Process),
+            _ => Step::Reopen,
+        });
+    }
+    steps
+}
+
+/// Tables of all engines, each with files and with entries in memory, go and come again, while
+/// others go on.
+fn dropped_at_once() -> Vec<Step> {
+    let tables = ["a", "h", "t"];
+    let mut steps = vec![create("b")];
+    for round in 0..3 {
+        steps.extend(tables.map(create));
+        for number in 0..4 {
+            let text = format!("r{round}");
+            let all = tables.map(|table| put(table, number, &text, 150)).to_vec();
+            steps.extend([commit(all, Process), put_step("b", number, round, 40)]);
+            if number == 2 {
+                steps.push(Step::FlushAll);
+            }
+        }
+        if round == 1 {
+            steps.push(Step::Hold);
+        }
+        steps.extend(tables.map(|table| Step::Change(Change::Drop(table), PowerLoss)));
+        steps.push(put_step("b", round, 9, 40));
+        if round == 1 {
+            steps.push(Step::Release);
+        }
+    }
+    steps.push(Step::Maintain);
     steps
 }
 
@@ -498,9 +592,12 @@ pub(crate) fn everything() -> Vec<Step> {
     steps.push(Step::Change(Change::Ingest("t", sorted(8, 16, "load", 60)), PowerLoss));
     steps.push(commit(vec![delete("b", 4), put("a", 5, "after", 700)], Process));
     steps.push(Step::Sync);
-    steps.push(create("c"));
-    steps.push(commit(vec![put("c", 1, "c", 9), put("b", 2, "with c", 9)], Process));
-    steps.push(Step::Change(Change::Drop("c"), PowerLoss));
+    let gone = ["c", "hc", "tc"];
+    steps.extend(gone.map(create));
+    let all = gone.map(|table| put(table, 1, "soon gone", 300));
+    steps.push(commit([&all[..], &[put("b", 2, "with them", 9)]].concat(), Process));
+    steps.extend([Step::Flush("hc"), Step::Flush("tc")]);
+    steps.extend(gone.map(|table| Step::Change(Change::Drop(table), PowerLoss)));
     steps.extend((0..3).map(|n| put_step("b", n * 4, 1, 100)));
     steps.extend([Step::Reopen, put_step("a", 9, 2, 50), put_step("b", 3, 0, 50)]);
     steps.extend([Step::FlushAll, Step::Maintain, put_step("a", 9, 3, 50)]);
