@@ -1,8 +1,8 @@
 //! Many threads on real files: a snapshot is one instant, a batch is one step, whoever writes,
 //! reads, flushes, merges, creates and drops meanwhile.
 //!
-//! The invariant is that of a bank: batches move amounts between accounts of two tables, so the sum
-//! over both never changes. Whoever sees half a batch sees another sum.
+//! The invariant is that of a bank: batches move amounts between accounts of tables of all engines,
+//! so the sum over all never changes. Whoever sees half a batch sees another sum.
 
 use std::{
     sync::{
@@ -12,7 +12,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tonearm::{Db, Durability, Entries, ErrorKind, Lsm, LsmOptions, OrderedTable, Table};
+use tonearm::{
+    BtreeOptions, Db, Durability, Entries, ErrorKind, HashOptions, LsmOptions, OrderedTable, Table,
+    Value,
+};
 
 const ACCOUNTS: u64 = 200;
 const OPENING: u64 = 1000;
@@ -46,32 +49,44 @@ fn sum(entries: Entries) -> u64 {
     entries.map(|entry| number(&entry.unwrap().1)).sum()
 }
 
-/// Two tables whose balances add up to the same for ever.
+/// Tables of all engines.
+const TABLES: [&str; 4] = ["left", "right", "tree", "cards"];
+
+/// Tables whose balances add up to the same for ever.
 #[derive(Clone)]
 struct Bank {
     db: Db,
-    left: Lsm,
-    right: Lsm,
+    tables: Vec<Arc<dyn Table>>,
     /// One mover at a time, as a program without transactions has to.
     turn: Arc<std::sync::Mutex<()>>,
+}
+
+fn table_of(db: &Db, name: &str) -> Arc<dyn Table> {
+    match name {
+        "tree" => Arc::new(db.btree_with(name, &BtreeOptions::new().page_bytes(512)).unwrap()),
+        "cards" => {
+            let options = HashOptions::new().runs(3).file_bytes(16 << 10);
+            Arc::new(db.hash_with(name, &options).unwrap())
+        }
+        _ => Arc::new(db.lsm_with(name, &busy_options()).unwrap()),
+    }
 }
 
 impl Bank {
     fn open(path: &std::path::Path) -> Self {
         let db = busy_builder().open(path).unwrap();
-        let left = db.lsm_with("left", &busy_options()).unwrap();
-        let right = db.lsm_with("right", &busy_options()).unwrap();
-        let mut batch = db.batch();
+        let tables = TABLES.iter().map(|name| table_of(&db, name)).collect();
+        let bank = Bank { db, tables, turn: Arc::default() };
+        let mut batch = bank.db.batch();
         for account in 0..ACCOUNTS {
-            let table = if account % 2 == 0 { &left } else { &right };
-            batch.insert(table, account.to_be_bytes(), OPENING.to_le_bytes());
+            batch.insert(bank.table(account), account.to_be_bytes(), OPENING.to_le_bytes());
         }
         batch.commit(Durability::PowerLoss).unwrap();
-        Bank { db, left, right, turn: Arc::default() }
+        bank
     }
 
-    fn table(&self, account: u64) -> &Lsm {
-        if account.is_multiple_of(2) { &self.left } else { &self.right }
+    fn table(&self, account: u64) -> &dyn Table {
+        &*self.tables[account as usize % TABLES.len()]
     }
 
     /// Moves some amount between two accounts, mostly of different tables.
@@ -98,19 +113,25 @@ impl Bank {
     /// Everything adds up, read in any way.
     fn audit(&self, chance: &mut u64) {
         let then = self.db.snapshot();
-        let (left, right) = (self.left.at(&then), self.right.at(&then));
+        let tables: Vec<_> = self.tables.iter().map(|table| table.at(&then)).collect();
         if next(chance).is_multiple_of(2) {
             thread::yield_now();
         }
-        let total = sum(left.iter()) + sum(right.range(0u64.to_be_bytes()..));
+        let total: u64 = tables.iter().map(|table| sum(table.iter())).sum();
         assert_eq!(total, ACCOUNTS * OPENING, "at {}", then.sequence());
         let by_key = |account: u64| {
-            let table = if account.is_multiple_of(2) { &left } else { &right };
+            let table = &tables[account as usize % TABLES.len()];
             table.get_with(&account.to_be_bytes(), number).unwrap().unwrap()
         };
         assert_eq!((0..ACCOUNTS).map(by_key).sum::<u64>(), total, "by key at {}", then.sequence());
-        assert_eq!(left.iter().rev().count() as u64, ACCOUNTS / 2);
+        let back: u64 = tables.iter().map(|table| table.iter().rev().count() as u64).sum();
+        assert_eq!(back, ACCOUNTS);
     }
+}
+
+/// What all accounts hold together.
+fn total(db: &Db) -> u64 {
+    TABLES.iter().map(|name| sum(db.table(name).unwrap().iter())).sum()
 }
 
 #[test]
@@ -151,8 +172,7 @@ fn snapshots_are_one_instant() {
     bank.db.verify().unwrap();
     drop(bank);
     let again = busy_builder().open(dir.path()).unwrap();
-    let tables = ["left", "right"].map(|name| again.lsm(name).unwrap());
-    assert_eq!(tables.iter().map(|table| sum(table.iter())).sum::<u64>(), ACCOUNTS * OPENING);
+    assert_eq!(total(&again), ACCOUNTS * OPENING);
 }
 
 /// A backup is a snapshot too, and writers are not held up by it.
@@ -161,10 +181,6 @@ fn backups_and_readers_are_one_instant() {
     let dir = tempfile::tempdir().unwrap();
     let bank = Bank::open(&dir.path().join("bank"));
     let end = Instant::now() + seconds() / 2;
-    let total = |db: &Db| {
-        let tables = ["left", "right"].map(|name| db.lsm(name).unwrap());
-        tables.iter().map(|table| sum(table.iter())).sum::<u64>()
-    };
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut chance = 1;
@@ -350,17 +366,26 @@ fn closes_under_load() {
     println!("{expected} keys");
 }
 
-/// Ingested entries appear all at once.
+/// Ingested entries appear all at once, in tables of every engine.
 #[test]
 fn ingests_appear_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = busy_builder().open(dir.path()).unwrap();
-    let table = db.lsm_with("table", &busy_options()).unwrap();
+    for name in &TABLES[1..] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = busy_builder().open(dir.path()).unwrap();
+        ingest_beside_others(&*table_of(&db, name));
+    }
+}
+
+fn ingest_beside_others(table: &dyn Table) {
+    let ingested = || {
+        let is_ingested = |entry: tonearm::Result<(Value, Value)>| entry.unwrap().0[..2] == *b"in";
+        table.iter().map(is_ingested).filter(|is_ingested| *is_ingested).count()
+    };
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let count = table.prefix(b"in").count();
+                let count = ingested();
                 assert!(count.is_multiple_of(1000), "{count} of an ingest");
             }
         });
@@ -375,7 +400,7 @@ fn ingests_appear_at_once() {
             let key = |i: u32| [&b"in"[..], &round.to_be_bytes(), &i.to_be_bytes()].concat();
             let mut entries = (0..1000).map(|i| Ok((key(i).into(), bytes::Bytes::from("value"))));
             assert_eq!(table.ingest(&mut entries).unwrap(), 1000);
-            assert_eq!(table.prefix(b"in").count() as u32, 1000 * (round + 1));
+            assert_eq!(ingested() as u32, 1000 * (round + 1));
         }
         stop.store(true, Ordering::Relaxed);
     });
