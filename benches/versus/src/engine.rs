@@ -51,6 +51,9 @@ pub trait Engine: Sized + Sync {
     /// Sets all of `pairs` at once.
     fn put_batch(&self, pairs: &Pairs) -> Result<()>;
 
+    /// [`Engine::put_batch`], to survive a power cut.
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()>;
+
     /// Removes `key`.
     fn delete(&self, key: &Key) -> Result<()>;
 

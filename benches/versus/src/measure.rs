@@ -40,6 +40,11 @@ pub struct Phase {
     pub written_bytes: u64,
     /// Of those, taken back before they were on disk, since the file was deleted.
     pub cancelled_bytes: u64,
+    /// Read from storage, as the kernel counts, and page faults that waited for it.
+    #[serde(default)]
+    pub read_bytes: u64,
+    #[serde(default)]
+    pub major_faults: u64,
     /// Keys and values that were written.
     pub user_bytes: u64,
     /// Blocks allocated to all files.
@@ -88,6 +93,16 @@ impl Phase {
         (self.user_bytes > 0).then(|| self.written_bytes as f64 / self.user_bytes as f64)
     }
 
+    /// Bytes read from storage for every operation, if there were any.
+    pub fn read_for_each(&self) -> Option<f64> {
+        (self.read_bytes > 0).then(|| self.read_bytes as f64 / self.ops.max(1) as f64)
+    }
+
+    /// Page faults that waited for storage for every operation, if there were any.
+    pub fn faults_for_each(&self) -> Option<f64> {
+        (self.major_faults > 0).then(|| self.major_faults as f64 / self.ops.max(1) as f64)
+    }
+
     /// Bytes on disk for every byte stored.
     pub fn space_amplification(&self) -> Option<f64> {
         Some(self.disk_bytes? as f64 / self.live_bytes.filter(|&bytes| bytes > 0)? as f64)
@@ -103,28 +118,30 @@ impl Phase {
 pub struct Meter {
     start: Instant,
     cpu: f64,
-    written: u64,
-    cancelled: u64,
+    io: Io,
+    major_faults: u64,
 }
 
 impl Meter {
     pub fn start() -> Result<Self> {
-        let (written, cancelled) = io_bytes()?;
-        Ok(Self { written, cancelled, cpu: cpu_seconds(), start: Instant::now() })
+        let (io, major_faults) = (Io::now()?, major_faults()?);
+        Ok(Self { io, major_faults, cpu: cpu_seconds(), start: Instant::now() })
     }
 
     /// What has been spent until now on `ops` operations.
     pub fn phase(&self, name: &str, ops: u64) -> Result<Phase> {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu_seconds = cpu_seconds() - self.cpu;
-        let (written, cancelled) = io_bytes()?;
+        let io = Io::now()?;
         Ok(Phase {
             phase: name.to_owned(),
             ops,
             seconds,
             cpu_seconds,
-            written_bytes: written - self.written,
-            cancelled_bytes: cancelled - self.cancelled,
+            written_bytes: io.written - self.io.written,
+            cancelled_bytes: io.cancelled - self.io.cancelled,
+            read_bytes: io.read - self.io.read,
+            major_faults: major_faults()? - self.major_faults,
             peak_rss_bytes: status_bytes("VmHWM:")?,
             anonymous_bytes: status_bytes("RssAnon:")?,
             ..Phase::default()
@@ -263,10 +280,30 @@ pub fn wait_until_idle() {
     }
 }
 
-/// Bytes written and cancelled by this process, all threads.
-fn io_bytes() -> Result<(u64, u64)> {
-    let text = fs::read_to_string("/proc/self/io")?;
-    Ok((number_after(&text, "\nwrite_bytes:")?, number_after(&text, "cancelled_write_bytes:")?))
+/// Bytes between this process, all threads, and storage.
+struct Io {
+    read: u64,
+    written: u64,
+    cancelled: u64,
+}
+
+impl Io {
+    fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/self/io")?;
+        let number = |field| number_after(&text, field);
+        let (read, written) = (number("\nread_bytes:")?, number("\nwrite_bytes:")?);
+        Ok(Self { read, written, cancelled: number("cancelled_write_bytes:")? })
+    }
+}
+
+/// Page faults of this process that waited for storage.
+fn major_faults() -> Result<u64> {
+    Ok(major_faults_in(&fs::read_to_string("/proc/self/stat")?).ok_or("no faults in /proc")?)
+}
+
+/// The tenth field behind the program's name, which is in parentheses and may hold anything.
+fn major_faults_in(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(9)?.parse().ok()
 }
 
 fn status_bytes(field: &str) -> Result<u64> {
@@ -302,6 +339,14 @@ mod tests {
         assert_eq!(number_after(text, "\nwrite_bytes:").unwrap(), 4096);
         assert_eq!(number_after(text, "cancelled_write_bytes:").unwrap(), 7);
         assert!(number_after(text, "VmHWM:").is_err());
+    }
+
+    #[test]
+    fn reads_faults_behind_any_name() {
+        let stat = "12 (a ) b) S 1 2 3 4 5 6 70 8 9 10 11";
+        assert_eq!(major_faults_in(stat), Some(9));
+        assert_eq!(major_faults_in("12 (a"), None);
+        major_faults().unwrap();
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn ratio(base: f64, peer: f64) -> Option<f64> {
     (base > 0.0 && peer > 0.0).then(|| base / peer)
 }
 
-const COLUMNS: usize = 14;
+const COLUMNS: usize = 16;
 
 const HEADINGS: [&str; COLUMNS] = [
     "engine",
@@ -98,6 +98,8 @@ const HEADINGS: [&str; COLUMNS] = [
     "write amp",
     "space amp",
     "at most",
+    "read B/op",
+    "faults/op",
     "peak MiB",
     "anon MiB",
 ];
@@ -166,6 +168,8 @@ fn row(name: &str, cell: &Cell<'_>, base: f64) -> [String; COLUMNS] {
         shown(cell.median(Phase::write_amplification)),
         shown(cell.median(Phase::space_amplification)),
         shown(cell.median(Phase::peak_space_amplification)),
+        shown(cell.median(Phase::read_for_each)),
+        shown(cell.median(Phase::faults_for_each)),
         shown(cell.median(|phase| mebibytes(phase.peak_rss_bytes))),
         shown(cell.median(|phase| mebibytes(phase.anonymous_bytes))),
     ]

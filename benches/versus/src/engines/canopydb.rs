@@ -59,6 +59,12 @@ impl Engine for Canopy {
         })
     }
 
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.write(true, |tree| {
+            pairs.iter().try_for_each(|(key, value)| Ok(tree.insert(key, value)?))
+        })
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.write(false, |tree| {
             tree.delete(key)?;
@@ -74,6 +80,11 @@ impl Engine for Canopy {
 
     fn settle(&self) -> Result<()> {
         Ok(self.0.checkpoint()?)
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.0.begin_read()?;
+        work()
     }
 
     fn compact(&mut self) -> Result<()> {

@@ -23,6 +23,12 @@ impl Fjall {
         Ok(Database::builder(dir).cache_size(cache as u64).worker_threads(2).open()?)
     }
 
+    fn commit(&self, pairs: &Pairs, durability: Option<PersistMode>) -> Result<()> {
+        let mut batch = self.db.batch().durability(durability);
+        pairs.iter().for_each(|(key, value)| batch.insert(&self.table, *key, value));
+        Ok(batch.commit()?)
+    }
+
     fn options(setup: &Setup) -> KeyspaceCreateOptions {
         KeyspaceCreateOptions::default()
             .data_block_compression_policy(CompressionPolicy::disabled())
@@ -55,9 +61,11 @@ impl Engine for Fjall {
     }
 
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
-        let mut batch = self.db.batch();
-        pairs.iter().for_each(|(key, value)| batch.insert(&self.table, *key, value));
-        Ok(batch.commit()?)
+        self.commit(pairs, None)
+    }
+
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.commit(pairs, Some(PersistMode::SyncData))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

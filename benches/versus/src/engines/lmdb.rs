@@ -67,6 +67,11 @@ impl<const WRITE_MAP: bool> Engine for Lmdb<WRITE_MAP> {
         Ok(txn.commit()?)
     }
 
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.make_durable();
+        self.put_batch(pairs)
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         let mut txn = self.env.write_txn()?;
         self.table.delete(&mut txn, key)?;
@@ -80,6 +85,11 @@ impl<const WRITE_MAP: bool> Engine for Lmdb<WRITE_MAP> {
 
     fn settle(&self) -> Result<()> {
         Ok(self.env.force_sync()?)
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.env.read_txn()?;
+        work()
     }
 }
 

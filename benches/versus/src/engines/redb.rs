@@ -49,6 +49,14 @@ fn insert(txn: &WriteTransaction, key: &Key, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+fn insert_all(txn: &WriteTransaction, pairs: &Pairs) -> Result<()> {
+    let mut table = txn.open_table(TABLE)?;
+    for (key, value) in pairs.iter() {
+        table.insert(key, value)?;
+    }
+    Ok(())
+}
+
 impl Engine for Redb {
     type Reader<'a> = Reader;
 
@@ -73,13 +81,11 @@ impl Engine for Redb {
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
         // A batch counts as all its puts.
         self.commits.fetch_add(pairs.iter().count() as u64 - 1, Ordering::Relaxed);
-        self.write(|txn| {
-            let mut table = txn.open_table(TABLE)?;
-            for (key, value) in pairs.iter() {
-                table.insert(key, value)?;
-            }
-            Ok(())
-        })
+        self.write(|txn| insert_all(txn, pairs))
+    }
+
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.commit(Durability::Immediate, |txn| insert_all(txn, pairs))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
@@ -95,6 +101,11 @@ impl Engine for Redb {
 
     fn settle(&self) -> Result<()> {
         self.commit(Durability::Immediate, |_| Ok(()))
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.db.begin_read()?;
+        work()
     }
 
     fn compact(&mut self) -> Result<()> {

@@ -65,6 +65,12 @@ impl<const MAPPED: bool> RocksDb<MAPPED> {
     }
 }
 
+fn batch(pairs: &Pairs) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    pairs.iter().for_each(|(key, value)| batch.put(key, value));
+    batch
+}
+
 impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
     type Reader<'a> = Reader<'a>;
 
@@ -86,9 +92,11 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
     }
 
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
-        let mut batch = WriteBatch::default();
-        pairs.iter().for_each(|(key, value)| batch.put(key, value));
-        Ok(self.db.write_opt(batch, &self.write)?)
+        Ok(self.db.write_opt(batch(pairs), &self.write)?)
+    }
+
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        Ok(self.db.write_opt(batch(pairs), &self.durable)?)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

@@ -62,6 +62,12 @@ fn put(connection: &Connection, key: &Key, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+fn put_all(mut writer: MutexGuard<'_, Writer>, pairs: &Pairs) -> Result<()> {
+    let txn = writer.connection.transaction()?;
+    pairs.iter().try_for_each(|(key, value)| put(&txn, key, value))?;
+    Ok(txn.commit()?)
+}
+
 impl Engine for Sqlite {
     type Reader<'a> = Reader<'a>;
 
@@ -86,10 +92,11 @@ impl Engine for Sqlite {
     }
 
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
-        let mut writer = self.writer(false)?;
-        let txn = writer.connection.transaction()?;
-        pairs.iter().try_for_each(|(key, value)| put(&txn, key, value))?;
-        Ok(txn.commit()?)
+        put_all(self.writer(false)?, pairs)
+    }
+
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        put_all(self.writer(true)?, pairs)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
@@ -113,6 +120,14 @@ impl Engine for Sqlite {
         // The log is emptied into the file.
         let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
         Ok(self.writer(true)?.connection.query_row(truncate, [], |_| Ok(()))?)
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let mut connection = connect(&self.path, &self.setup)?;
+        // What it sees is settled when it first reads.
+        let held = connection.transaction()?;
+        held.query_row("SELECT key FROM main LIMIT 1", [], |_| Ok(())).optional()?;
+        work()
     }
 
     fn compact(&mut self) -> Result<()> {

@@ -62,6 +62,12 @@ impl Engine for Surreal {
         })
     }
 
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.write(Durability::Immediate, |txn| {
+            pairs.iter().try_for_each(|(key, value)| Ok(txn.set(key, value)?))
+        })
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.write(Durability::Eventual, |txn| Ok(txn.delete(key)?))
     }
@@ -82,6 +88,11 @@ impl Engine for Surreal {
         self.tree.compact_range(None, None, &flush)?;
         measure::wait_until_idle();
         Ok(())
+    }
+
+    fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _held = self.tree.begin_with_mode(Mode::ReadOnly)?;
+        work()
     }
 
     fn compact(&mut self) -> Result<()> {

@@ -62,6 +62,14 @@ impl<T: Layout, const CACHED: bool> Tonearm<T, CACHED> {
         let options = Db::builder().memory(setup.memory).read_path(path).sync_interval(None);
         Ok(options.open(dir)?)
     }
+
+    fn commit(&self, pairs: &Pairs, durability: Durability) -> Result<()> {
+        let mut batch = self.db.batch();
+        for (key, value) in pairs.iter() {
+            batch.insert(&self.table, key, value);
+        }
+        Ok(batch.commit(durability)?)
+    }
 }
 
 impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
@@ -87,11 +95,11 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
     }
 
     fn put_batch(&self, pairs: &Pairs) -> Result<()> {
-        let mut batch = self.db.batch();
-        for (key, value) in pairs.iter() {
-            batch.insert(&self.table, key, value);
-        }
-        Ok(batch.commit(Durability::Process)?)
+        self.commit(pairs, Durability::Process)
+    }
+
+    fn put_batch_durable(&self, pairs: &Pairs) -> Result<()> {
+        self.commit(pairs, Durability::PowerLoss)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

@@ -55,16 +55,23 @@ fn puts<E: Engine>(
     Ok((meter, laps))
 }
 
-/// One batch after the other: a latency is that of a batch.
-pub fn batches<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
+/// One batch after the other, by `put`: a latency is that of a batch.
+pub fn batches<E: Engine>(
+    task: &Task,
+    put: impl Fn(&E, &Pairs) -> Result<()>,
+) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
-    let puts = put_batches(task, &engine, &mut laps)?;
+    let puts = put_batches(task, &mut laps, |pairs| put(&engine, pairs))?;
     finish(task, engine, &meter, &laps, [puts; 2])
 }
 
-fn put_batches<E: Engine>(task: &Task, engine: &E, laps: &mut Laps) -> Result<u64> {
+fn put_batches(
+    task: &Task,
+    laps: &mut Laps,
+    put: impl Fn(&Pairs) -> Result<()>,
+) -> Result<u64> {
     let (values, count) = (task.values(), task.ops(task.count()));
     let batch = if task.big { BIG_BATCH } else { BATCH };
     let mut pairs = Pairs::default();
@@ -73,7 +80,7 @@ fn put_batches<E: Engine>(task: &Task, engine: &E, laps: &mut Laps) -> Result<u6
         let end = count.min(puts + batch);
         pairs.clear();
         (puts..end).for_each(|i| pairs.push(task.key(i), &values, 0));
-        engine.put_batch(&pairs)?;
+        put(&pairs)?;
         puts = end;
         if !laps.lap() {
             break;
@@ -107,7 +114,7 @@ pub fn load<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let mut engine: E = task.open()?;
     let meter = Meter::start()?;
     let mut laps = Laps::start(task.cap())?;
-    let puts = put_batches(task, &engine, &mut laps)?;
+    let puts = put_batches(task, &mut laps, |pairs| engine.put_batch(pairs))?;
     let bytes = puts * task.entry_bytes();
     if task.compact {
         engine.compact()?;

@@ -104,22 +104,23 @@ impl<'a, E: Engine> Writer<'a, E> {
     }
 }
 
-/// Overwrites everything twice while a snapshot is held that was taken before, and lets go of it.
-pub fn held<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
+/// Overwrites everything some `times` while a snapshot is held that was taken before, and lets go
+/// of it.
+pub fn held<E: Engine>(task: &Task, name: &str, times: u64) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     let live = task.count() * task.entry_bytes();
     let (held, mut writer) = engine.hold(|| {
         let (watch, meter) = (DiskWatch::start(&task.dir), Meter::start()?);
         let mut laps = Laps::start(task.cap())?;
         let mut writer = Writer::new(task, &engine);
-        while writer.puts < task.ops(2 * task.count()) {
+        while writer.puts < task.ops(times * task.count()) {
             writer.put()?;
             if !laps.lap() {
                 break;
             }
         }
         engine.settle()?;
-        let phase = meter.phase("held", writer.puts)?.with(&laps);
+        let phase = meter.phase(name, writer.puts)?.with(&laps);
         let phase = phase.wrote(writer.puts * task.entry_bytes()).stored(&task.dir, live)?;
         Ok((watch.ended(phase), writer))
     })?;
