@@ -177,6 +177,31 @@ pub(crate) fn on_files() -> Vec<Setup> {
             ..tiny("files, trees beside, almost no cache")
         },
         Setup {
+            builder: tiny_builder().segment_bytes(4096).log_bytes(0).mapped_log(false),
+            content: SMALL,
+            ops: 2000,
+            ..tiny("files, tiny segments")
+        },
+        Setup {
+            builder: tiny_builder()
+                .threads(2)
+                .durability(Durability::PowerLoss)
+                .sync_interval(std::time::Duration::from_millis(20)),
+            content: SMALL,
+            ..tiny("files, durable")
+        },
+    ];
+    setups.extend(hash_on_files());
+    // Syncs of real files are what costs time here.
+    setups.iter_mut().for_each(|setup| setup.ops /= 3);
+    setups
+}
+
+fn hash_on_files() -> Vec<Setup> {
+    let tiny = |name| setup(name, On::Files, tiny_builder(), tiny_options());
+    let cached = || tiny_builder().read_path(ReadPath::Cached);
+    vec![
+        Setup {
             engines: HASH,
             builder: tiny_builder().read_path(ReadPath::Mapped),
             ..tiny("files, hash, mapped")
@@ -194,24 +219,7 @@ pub(crate) fn on_files() -> Vec<Setup> {
             content: SMALL,
             ..tiny("files, all engines, cached, durable")
         },
-        Setup {
-            builder: tiny_builder().segment_bytes(4096).log_bytes(0).mapped_log(false),
-            content: SMALL,
-            ops: 2000,
-            ..tiny("files, tiny segments")
-        },
-        Setup {
-            builder: tiny_builder()
-                .threads(2)
-                .durability(Durability::PowerLoss)
-                .sync_interval(std::time::Duration::from_millis(20)),
-            content: SMALL,
-            ..tiny("files, durable")
-        },
-    ];
-    // Syncs of real files are what costs time here.
-    setups.iter_mut().for_each(|setup| setup.ops /= 3);
-    setups
+    ]
 }
 
 /// On a simulated disk.
