@@ -28,7 +28,7 @@
 //! | engine | for | reads | writes |
 //! | --- | --- | --- | --- |
 //! | [`lsm`] | events, counters, queues | a filter and one block a level | sequential, merged later |
-//! | [`btree`] | catalogues, indexes | one block a level, in order | merged in at once, a page a change |
+//! | [`btree`] | catalogues, indexes | one block a level, in order | merged in where they are dense |
 //! | [`hash`] | cards, profiles, sessions | whole keys: an index line and a page | as `lsm` |
 //!
 //! A hash table ([`Db::hash`]) keeps no order: it is a [`Table`] and no [`OrderedTable`], and its
@@ -37,8 +37,10 @@
 //!
 //! A B+tree ([`Db::btree`]) is one tree that takes in whole memtables: look-ups and scans have one
 //! place to look in, and its file stays in the order of the keys. Its cost is that of the pages
-//! that change, so it suits tables that are read more than written, or written in order or all
-//! over at once. Whatever reads an old version of it for long (a [`Snapshot`], an iterator, a
+//! that change; changes that would cost too many pages wait beside the tree, in a few files that
+//! reads ask first, until there are more of them or nobody writes
+//! ([`BtreeOptions::rewrite_ratio`]). So it suits tables that are read more than written. Whatever
+//! reads an old version of it for long (a [`Snapshot`], an iterator, a
 //! [`Value`] of over a kilobyte) keeps the pages of that version from being used again.
 //!
 //! Large columnar pages are being built on the same log; the traits [`Table`] and

@@ -9,13 +9,13 @@
 //!           [a b][c d][e f]    pages of one file; none is written while anybody reads it (space)
 //! ```
 //!
-//! - A look-up goes down one tree: a block a level, no filter, nothing to merge.
+//! - A look-up goes down one tree: a block a level, nothing to merge.
 //! - A memtable is absorbed as a whole, each leaf that changes written once, in long stretches: the
 //!   tree stays in order on disk, and pages stay full (`edit`, and `docs/design.md`).
 //! - Versions are copies on write, published by one edit of the manifest. What a version no longer
 //!   reaches is used again once nobody reads an older one.
 //! - Changes that lie all over a large tree wait beside it until there are enough of them
-//!   (`delta`, `spread`, `merging`).
+//!   (`delta`, `spread`, `merging`). While there are any, a look-up asks their filters first.
 //! - A file that became too large for its data is made smaller while nobody writes (`shrink`).
 //!
 //! The idea of shadowing with a logical log in front is Canopydb's and, before, of ARIES' many
