@@ -63,7 +63,9 @@ struct Bank {
 
 fn table_of(db: &Db, name: &str) -> Arc<dyn Table> {
     match name {
-        "tree" => Arc::new(db.btree_with(name, &BtreeOptions::new().page_bytes(512)).unwrap()),
+        "tree" => Arc::new(
+            db.btree_with(name, &BtreeOptions::new().page_bytes(512).rewrite_ratio(2)).unwrap(),
+        ),
         "cards" => {
             let options = HashOptions::new().runs(3).file_bytes(16 << 10);
             Arc::new(db.hash_with(name, &options).unwrap())

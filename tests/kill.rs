@@ -63,7 +63,7 @@ fn open(folder: &Path) -> Db {
 fn tables(db: &Db) -> [Arc<dyn Table>; TABLES as usize] {
     let lsm = LsmOptions::default().block_bytes(1024).file_bytes(64 << 10);
     let lsm = lsm.base_bytes(64 << 10).merge_at(3);
-    let tree = BtreeOptions::default().page_bytes(1024);
+    let tree = BtreeOptions::default().page_bytes(1024).deltas(2).rewrite_ratio(3);
     let hash = HashOptions::default().runs(3).file_bytes(16 << 10);
     [
         Arc::new(db.lsm_with("left", &lsm).unwrap()),

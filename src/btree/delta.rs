@@ -30,8 +30,6 @@ use std::sync::Arc;
 pub(crate) const DELTA_LEVEL: u8 = 0;
 pub(crate) const TREE_LEVEL: u8 = 1;
 
-/// So many leaves are written whatever it is for: a file of its own would cost no less.
-const FEW_LEAVES: u64 = 16;
 /// What leaves are worth while nobody writes, as a ratio and in bytes: later reads are the better
 /// for it.
 const WORTH_IDLE: u64 = 128;
@@ -43,8 +41,7 @@ pub(super) const BREATH_BYTES: u64 = 1 << 20;
 
 /// Whether changes that lie like this go into the tree at once.
 pub(super) fn is_dense(spread: Spread, options: &BtreeOptions) -> bool {
-    let cost = spread.leaves * options.page_len() as u64;
-    spread.leaves <= FEW_LEAVES || !options.is_too_much(cost, spread.bytes)
+    !options.is_too_much(spread.leaves, spread.bytes)
 }
 
 /// What is to be done with deltas.
@@ -66,11 +63,12 @@ pub(super) fn due(
     let sum = |of: fn(&Run) -> u64| deltas.iter().map(|delta| of(delta)).sum::<u64>();
     let (entries, bytes) = (sum(|delta| delta.meta().entries), sum(|delta| delta.meta().raw_bytes));
     // At most: as if all changes lay in leaves of their own.
-    let cost = tree.counts().leaves.min(entries) * options.page_len() as u64;
+    let leaves = tree.counts().leaves.min(entries);
+    let is_cheap = leaves * options.page_len() as u64 <= FEW_IDLE.max(WORTH_IDLE * bytes);
     if deltas.is_empty() {
         return None;
     }
-    if !options.is_too_much(cost, bytes) || (idle && cost <= FEW_IDLE.max(WORTH_IDLE * bytes)) {
+    if !options.is_too_much(leaves, bytes) || (idle && is_cheap) {
         return Some(Due::Merge);
     }
     let most = if idle { 1 } else { options.most_deltas() };

@@ -107,9 +107,11 @@ impl BtreeOptions {
         self.deltas as usize
     }
 
-    /// Whether writing `cost` bytes for the sake of `bytes` of changes is too much for now.
-    pub(super) fn is_too_much(&self, cost: u64, bytes: u64) -> bool {
-        cost > bytes.saturating_mul(self.rewrite_ratio.into())
+    /// Whether writing so many leaves for the sake of `bytes` of changes is too much for now. A
+    /// delta would take those bytes, and a page for itself.
+    pub(super) fn is_too_much(&self, leaves: u64, bytes: u64) -> bool {
+        let page_bytes = u64::from(self.page_bytes);
+        leaves * page_bytes > u64::from(self.rewrite_ratio) * (bytes + page_bytes)
     }
 
     /// How a delta is written: as what the tree is made of, so that scans are as fast.

@@ -80,7 +80,7 @@ pub(crate) fn hash_options() -> HashOptions {
 
 /// The same for B+trees.
 pub(crate) fn btree_options() -> BtreeOptions {
-    BtreeOptions::default().page_bytes(256).spare_percent(20)
+    BtreeOptions::default().page_bytes(256).spare_percent(20).deltas(2).rewrite_ratio(1)
 }
 
 /// The table of that name, which is in key order.

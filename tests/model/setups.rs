@@ -67,6 +67,11 @@ pub(crate) fn tiny_hash() -> HashOptions {
     HashOptions::new().runs(2).file_bytes(4 << 10).seed(7)
 }
 
+/// Small in every way, and little is worth a leaf.
+fn tiny_tree() -> BtreeOptions {
+    BtreeOptions::new().page_bytes(256).spare_percent(30).deltas(3).rewrite_ratio(2)
+}
+
 /// Small in every way, without threads.
 pub(crate) fn tiny_builder() -> Builder {
     Db::builder()
@@ -79,7 +84,7 @@ pub(crate) fn tiny_builder() -> Builder {
 }
 
 fn setup(name: &'static str, on: On, builder: Builder, options: LsmOptions) -> Setup {
-    let tree_options = BtreeOptions::new().page_bytes(256).spare_percent(30);
+    let tree_options = tiny_tree();
     Setup {
         name,
         on,
@@ -118,6 +123,14 @@ pub(crate) fn in_memory() -> Vec<Setup> {
         Setup { engines: TREES_BESIDE, builder: tiny_builder().threads(2), ..tiny("trees beside") },
         Setup { engines: TREES, content: COUNTERS, ops: 4000, ..tiny("trees, counters") },
         Setup { tree_options: BtreeOptions::new(), engines: TREES, ..tiny("trees, defaults") },
+        Setup { tree_options: tiny_tree().deltas(0), engines: TREES, ..tiny("trees, no deltas") },
+        Setup {
+            tree_options: tiny_tree().deltas(1).rewrite_ratio(1),
+            engines: TREES,
+            content: COUNTERS,
+            ops: 3000,
+            ..tiny("trees, one delta, counters")
+        },
         Setup { engines: HASH, ops: 1000, ..tiny("hash") },
         Setup { engines: HASH_BESIDE, builder: tiny_builder().threads(2), ..tiny("hash beside") },
         Setup { engines: HASH, content: COUNTERS, ops: 2500, ..tiny("hash, counters") },
