@@ -93,14 +93,14 @@ impl Phase {
         (self.user_bytes > 0).then(|| self.written_bytes as f64 / self.user_bytes as f64)
     }
 
-    /// Bytes read from storage for every operation, if there were any.
+    /// Bytes read from storage for every operation, if that is a byte or more.
     pub fn read_for_each(&self) -> Option<f64> {
-        (self.read_bytes > 0).then(|| self.read_bytes as f64 / self.ops.max(1) as f64)
+        Some(self.read_bytes as f64 / self.ops.max(1) as f64).filter(|bytes| *bytes >= 1.0)
     }
 
-    /// Page faults that waited for storage for every operation, if there were any.
+    /// Page faults that waited for storage for every operation, if there were not only a few.
     pub fn faults_for_each(&self) -> Option<f64> {
-        (self.major_faults > 0).then(|| self.major_faults as f64 / self.ops.max(1) as f64)
+        Some(self.major_faults as f64 / self.ops.max(1) as f64).filter(|faults| *faults >= 0.01)
     }
 
     /// Bytes on disk for every byte stored.
