@@ -25,7 +25,7 @@ use crate::{
         Block, Cursor, Extents, FilterBuilder, Kind, LINE, PageRoot, PageTree, Run, RunAccess,
         RunMeta, RunOptions, RunWriter, Span, line_may_contain, line_of, run_name,
     },
-    table::{Change, FileIds, Home, Input, Shop, read_ops},
+    table::{Change, FileIds, Home, Input, Room, Shop, read_ops},
     vfs::{Access, Folder, mem::MemFolder},
 };
 use std::sync::Arc;
@@ -424,6 +424,7 @@ pub fn pages(data: &[u8]) {
         files: Arc::new(FileIds::starting_at(1)),
         access: RunAccess::Cached(Arc::new(BlockCache::new(usize::from(*way) << 8))),
         breathe: Arc::new(|| Ok(())),
+        room: Room::default(),
     };
     let options = BtreeOptions::default().page_bytes(256 << (kind & 1)).spare_percent(5);
     let home = BtreeHome::new(options.clone());

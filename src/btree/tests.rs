@@ -19,7 +19,7 @@ use crate::{
         Cursor, Deletes, FileId, Graveyard, Kind, Lookup, Merge, PageRoot, Run, RunAccess, RunMeta,
         Span,
     },
-    table::{Change, FileIds, Home, HomeFile, Input, Settled, Shop},
+    table::{Change, FileIds, Home, HomeFile, Input, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder, os::OsFolder},
 };
 use bytes::Bytes;
@@ -65,7 +65,13 @@ impl Host {
         let files = Arc::new(FileIds::starting_at(1));
         Self {
             _dir: dir,
-            shop: Shop { folder, files, access, breathe: Arc::new(|| Ok(())) },
+            shop: Shop {
+                folder,
+                files,
+                access,
+                breathe: Arc::new(|| Ok(())),
+                room: Room::default(),
+            },
             graveyard: Graveyard::new(),
             home: BtreeHome::new(options.clone()),
             options,

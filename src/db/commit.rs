@@ -142,7 +142,7 @@ impl Shared {
 
     /// Slows the writer of `bytes` if background work lags behind.
     #[inline]
-    fn keep_pace(&self, bytes: usize) -> Result<()> {
+    pub(super) fn keep_pace(&self, bytes: usize) -> Result<()> {
         if self.pace.is_easy() { Ok(()) } else { self.slow_down(bytes) }
     }
 

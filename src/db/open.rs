@@ -166,6 +166,7 @@ impl Parts {
             history: self.history,
             graveyard: Graveyard::new(),
             cache: self.cache,
+            loads: Arc::default(),
             memory: self.memory,
             signals: Signals::default(),
             pace: Pace::default(),

@@ -126,17 +126,21 @@ impl Shared {
         entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
     ) -> Result<u64> {
         let writing = self.writing()?;
-        let shop = self.shop(self.breath());
+        self.keep_pace(0)?;
+        let shop = Shop { room: self.room(), ..self.shop(self.breath()) };
+        let is_ordered = table.engine().is_ordered();
         let (mut first, mut last) = (None, Vec::new());
-        let change = table.home().ingest(
-            &mut entries.inspect(|entry| {
+        let change = if is_ordered {
+            let mut entries = entries.inspect(|entry| {
                 let Ok((key, _)) = entry else { return };
                 first.get_or_insert_with(|| key.clone());
                 last.clear();
                 last.extend_from_slice(key);
-            }),
-            &shop,
-        )?;
+            });
+            table.home().ingest(&mut entries, &shop)?
+        } else {
+            table.home().ingest(entries, &shop)?
+        };
         let count = change.entries;
         let mut change = self.secure(table, change, || Ok(()))?;
         let _absorbing = table.absorbing.lock();
@@ -149,10 +153,10 @@ impl Shared {
             return Err(error);
         }
         last.push(0);
-        let loaded = match table.engine().is_ordered() {
+        let loaded = match is_ordered {
             true => first.map(|first| Span::new(first, Some(last))),
             // They came in any order.
-            false => first.map(|_| Span::new(Bytes::new(), None::<Bytes>)),
+            false => (count > 0).then(|| Span::new(Bytes::new(), None::<Bytes>)),
         };
         self.publish(table, change, &Absorbed { loaded, ..Absorbed::default() })?;
         Ok(count)

@@ -8,7 +8,7 @@ use crate::{
     manifest::Manifest,
     memtable::{MemtableWriter, Pool},
     sorted::{Graveyard, RunAccess},
-    table::{FileIds, History, Shop, TableId, TableState, Visible},
+    table::{FileIds, History, Room, Shop, TableId, TableState, Visible},
     vfs::{Folder, Lock},
 };
 use parking_lot::{Mutex, RwLock};
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) history: Arc<History>,
     pub(super) graveyard: Arc<Graveyard>,
     pub(super) cache: Arc<BlockCache>,
+    /// Bulk loads that go on.
+    pub(super) loads: Arc<()>,
     /// Bytes of memory that this process may fill, as found when the database was opened.
     pub(super) memory: u64,
     pub(super) signals: Signals,
@@ -132,7 +134,33 @@ impl Shared {
             files: self.files.clone(),
             access: access(self.options.read_path, file_bytes, self.memory, &self.cache),
             breathe,
+            room: Room::default(),
         }
+    }
+
+    /// What a bulk load may use: of the memory what nobody else has taken, at least a quarter; its
+    /// share of that, if others go on beside it.
+    pub(super) fn room(self: &Arc<Self>) -> Room {
+        let (shared, load) = (Arc::downgrade(self), self.loads.clone());
+        let memory = move || {
+            let Some(shared) = shared.upgrade() else { return 0 };
+            let all = shared.options.memory;
+            let free = all.saturating_sub(shared.memory_taken()).max(all / 4);
+            free / (Arc::strong_count(&load) - 1).max(1)
+        };
+        Room { memory: Arc::new(memory), threads: self.options.threads.max(1) }
+    }
+
+    /// Bytes of the memory's budget that are in use.
+    fn memory_taken(&self) -> usize {
+        let views = self.tables.read();
+        let memtables = views.values().map(|table| {
+            let view = table.view();
+            let sealed = view.sealed.iter().map(|sealed| sealed.memtable.bytes());
+            view.active.bytes() + sealed.sum::<usize>()
+        });
+        let (_, kept) = self.history.figures();
+        memtables.sum::<usize>() + self.pool.bytes() + kept + self.cache.stats().bytes as usize
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     codec::{Reader, WEAK_SEED, key_hash},
     memtable::{Memory, Memtable},
     sorted::{Cursor, Deletes, Graveyard, Kind, Lookup, Merge, RunAccess, Span},
-    table::{Change, FileIds, HASH_BYTES, Home, Input, Settled, Shop},
+    table::{Change, FileIds, HASH_BYTES, Home, Input, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder},
 };
 use proptest::prelude::*;
@@ -35,6 +35,8 @@ impl Host {
             files: Arc::new(FileIds::starting_at(1)),
             access: RunAccess::Mapped(Arc::new(BlockCache::new(1 << 20))),
             breathe: Arc::new(|| Ok(())),
+            // Little memory, so that loads do not fit in.
+            room: Room { memory: Arc::new(|| 24 << 10), threads: 2 },
         };
         let options = options.seeded();
         let home = Arc::new(HashHome::open(options.clone(), Vec::new()).unwrap());
@@ -332,6 +334,46 @@ fn loads_of_any_size_and_order() {
         assert_eq!(host.runs(), usize::from(count > 0));
         host.check();
     }
+}
+
+#[test]
+fn loads_larger_than_memory() {
+    let many: Vec<_> = (0..6_000).map(|i| (key(i * 7 % 5_000), vec![i as u8; 40])).collect();
+    let hot: Vec<_> = (0..9_000).map(|i| (key(i % 3), vec![i as u8; 30])).collect();
+    let long: Vec<_> = (0..40).map(|i| (key(i % 30), vec![i as u8; 9_000])).collect();
+    for entries in [many, hot, long] {
+        for (seed, memory, threads) in [(7, 6 << 10, 1), (7, 40 << 10, 3), (WEAK_SEED, 80 << 10, 2)]
+        {
+            let mut host = Host::new(HashOptions::default().seed(seed));
+            host.shop.room = Room { memory: Arc::new(move || memory), threads };
+            host.ingest(&entries);
+            host.check();
+        }
+    }
+}
+
+#[test]
+fn a_load_that_fails_leaves_nothing() {
+    let entries: Vec<_> = (0..4_000).map(|i| (key(i), vec![1; 60])).collect();
+    let mut host = Host::new(HashOptions::default());
+    host.ingest(&entries[..100]);
+    for pauses in [0, 3, 40, 400] {
+        let left = std::sync::atomic::AtomicIsize::new(pauses);
+        let breathe = move || match left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+            true => Ok(()),
+            false => fails(),
+        };
+        let shop = Shop { breathe: Arc::new(breathe), ..host.shop.clone() };
+        let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
+        assert!(host.home.ingest(&mut owned, &shop).is_err(), "after {pauses} pauses");
+        host.check();
+    }
+    let mut broken = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
+    let mut broken = broken.by_ref().take(3_000).chain([fails().map(|()| Default::default())]);
+    assert!(host.home.ingest(&mut broken, &host.shop).is_err());
+    host.check();
+    host.ingest(&entries);
+    host.check();
 }
 
 #[test]

@@ -202,7 +202,11 @@ pub(super) fn fill(
 mod tests {
     use super::*;
     use crate::{
-        ErrorKind, cache::BlockCache, sorted::RunAccess, table::FileIds, vfs::mem::MemFolder,
+        ErrorKind,
+        cache::BlockCache,
+        sorted::RunAccess,
+        table::{FileIds, Room},
+        vfs::mem::MemFolder,
     };
 
     /// What a run yields whose checksums fit, and whose order does not.
@@ -214,6 +218,7 @@ mod tests {
             files: Arc::new(FileIds::starting_at(1)),
             access: RunAccess::Cached(Arc::new(BlockCache::new(0))),
             breathe: Arc::new(|| Ok(())),
+            room: Room::default(),
         };
         for (start, second) in [("", "b"), ("", "a"), ("c", "d")] {
             let plan = Plan {

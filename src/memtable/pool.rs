@@ -49,6 +49,11 @@ impl Pool {
         drop(free);
     }
 
+    /// Bytes of memory that nobody uses.
+    pub(crate) fn bytes(&self) -> usize {
+        self.regions.lock().free.iter().map(Region::len).sum()
+    }
+
     /// Asks for [`Pool::prepare`]; says whether there is any need.
     pub(crate) fn want(&self) -> bool {
         let regions = self.regions.lock();

@@ -248,6 +248,23 @@ pub(crate) struct Shop {
     /// Called between pieces of long work: lets more urgent work go first, and stops the job with
     /// an error when the database closes.
     pub(crate) breathe: Arc<dyn Fn() -> Result<()> + Send + Sync>,
+    pub(crate) room: Room,
+}
+
+/// What a bulk load may use.
+#[derive(Clone)]
+pub(crate) struct Room {
+    /// How many bytes of memory, as of now.
+    pub(crate) memory: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// How many threads, the caller's own among them.
+    pub(crate) threads: usize,
+}
+
+impl Default for Room {
+    /// Little: for work that is no bulk load.
+    fn default() -> Self {
+        Self { memory: Arc::new(|| 1 << 20), threads: 1 }
+    }
 }
 
 impl Shop {

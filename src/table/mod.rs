@@ -38,8 +38,8 @@ pub use handle::{Core, Sealed as SealedTable};
 pub(crate) use handle::{Host, bounds, closures, ordered_closures};
 pub(crate) use history::{Begun, History};
 pub(crate) use home::{
-    Change, FILE_SUFFIXES, FileIds, HASH_BYTES, Home, HomeFile, Input, Job, Order, Settled, Shop,
-    Staged,
+    Change, FILE_SUFFIXES, FileIds, HASH_BYTES, Home, HomeFile, Input, Job, Order, Room, Settled,
+    Shop, Staged,
 };
 pub(crate) use pending::{Pending, PendingCursor};
 pub(crate) use reads::{ReadSet, Reads, TableReads, Walk};

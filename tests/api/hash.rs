@@ -198,3 +198,43 @@ fn a_table_of_its_own_is_one_line() {
     Hash::open(dir.path()).unwrap().insert(b"k", b"v").unwrap();
     assert_eq!(Hash::open(dir.path()).unwrap().get(b"k").unwrap().unwrap(), b"v");
 }
+
+/// "With 4 more than this writers are slowed, and with twice as many they wait (with fewer than 6:
+/// with 6 more), so there are never many more."
+#[test]
+fn runs_stay_few_however_fast_somebody_writes() {
+    const KEYS: u32 = 40_000;
+    for (runs, most) in [(8, 16), (2, 8)] {
+        let builder = Db::builder().threads(1).sync_interval(None).memtable_bytes(32 << 10);
+        let db = builder.open_in(Arc::new(MemFolder::default())).unwrap();
+        let options = HashOptions::new().runs(runs).file_bytes(256 << 10);
+        let table = db.hash_with("table", &options).unwrap();
+        let mut seen = 0;
+        for i in 0..3 * KEYS {
+            table.insert(&(i % KEYS).to_be_bytes(), &i.to_be_bytes().repeat(25)).unwrap();
+            match i % 5000 {
+                17 => table.flush().unwrap(),
+                3000 => {
+                    let entry = |key: u32| {
+                        let key = Bytes::copy_from_slice(&key.to_be_bytes());
+                        Ok((key, Bytes::from_static(b"loaded")))
+                    };
+                    table.ingest(&mut (KEYS + i..KEYS + i + 10).map(entry)).unwrap();
+                }
+                _ => {}
+            }
+            if i % 100 == 0 {
+                seen = seen.max(table.stats().levels.len());
+            }
+        }
+        // Two memtables may have been full when writers began to wait, and a load may have been
+        // under way.
+        assert!(seen > runs as usize && seen <= most + 3, "{seen} runs of {runs}");
+        for i in 0..KEYS {
+            let value = table.get(&i.to_be_bytes()).unwrap().unwrap();
+            assert_eq!(&value[..4], (i + 2 * KEYS).to_be_bytes());
+        }
+        db.maintain().unwrap();
+        assert!(table.stats().levels.len() <= runs as usize);
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     sorted::{
         Cursor, Deletes, Graveyard, Kind, Lookup, Merge, Run, RunAccess, RunMeta, Span, run_name,
     },
-    table::{Change, FileIds, Home, Input, Job, Settled, Shop},
+    table::{Change, FileIds, Home, Input, Job, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder},
 };
 use std::{any::Any, collections::BTreeMap, sync::Arc};
@@ -46,6 +46,7 @@ impl Host {
             files: Arc::new(FileIds::starting_at(1)),
             access: RunAccess::Mapped(Arc::new(BlockCache::new(1 << 20))),
             breathe: Arc::new(|| Ok(())),
+            room: Room::default(),
         };
         let home = Arc::new(LsmHome::open(options.clone(), Vec::new()).unwrap());
         let (files, model) = (Vec::new(), BTreeMap::new());

@@ -76,6 +76,17 @@ impl Engine for Fjall {
         work(&mut Reader(&self.table))
     }
 
+    /// Past the log and the memtable.
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        let mut ingestion = self.table.start_ingestion()?;
+        let mut pairs = Pairs::default();
+        while next(&mut pairs) {
+            pairs.iter().try_for_each(|(key, value)| ingestion.write(*key, value))?;
+        }
+        ingestion.finish()?;
+        self.settle()
+    }
+
     fn settle(&self) -> Result<()> {
         self.table.rotate_memtable_and_wait()?;
         // Nothing says that no compaction will follow: a twentieth of a second without one does.

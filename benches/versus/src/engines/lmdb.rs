@@ -6,7 +6,8 @@ use crate::{
     engine::{self, Engine, Result, Setup},
 };
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode, RoTxn, types::Bytes,
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode, PutFlags, RoTxn,
+    types::Bytes,
 };
 use std::{ops::Bound, path::Path, sync::OnceLock};
 
@@ -81,6 +82,19 @@ impl<const WRITE_MAP: bool> Engine for Lmdb<WRITE_MAP> {
     fn read<R>(&self, work: impl FnOnce(&mut Reader<'_>) -> Result<R>) -> Result<R> {
         let txn = self.env.read_txn()?;
         work(&mut Reader { txn: &txn, table: self.table })
+    }
+
+    /// In one transaction, behind the last entry.
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        let mut pairs = Pairs::default();
+        let mut txn = self.env.write_txn()?;
+        while next(&mut pairs) {
+            for (key, value) in pairs.iter() {
+                self.table.put_with_flags(&mut txn, PutFlags::APPEND, key, value)?;
+            }
+        }
+        txn.commit()?;
+        self.settle()
     }
 
     fn settle(&self) -> Result<()> {

@@ -99,6 +99,20 @@ impl Engine for Redb {
         work(&mut Reader(self.db.begin_read()?.open_table(TABLE)?))
     }
 
+    /// In one transaction.
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        self.commit(Durability::Immediate, |txn| {
+            let mut table = txn.open_table(TABLE)?;
+            let mut pairs = Pairs::default();
+            while next(&mut pairs) {
+                for (key, value) in pairs.iter() {
+                    table.insert(key, value)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn settle(&self) -> Result<()> {
         self.commit(Durability::Immediate, |_| Ok(()))
     }

@@ -6,18 +6,22 @@ use crate::{
 };
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
-    DBRawIterator, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    DBRawIterator, IngestExternalFileOptions, Options, ReadOptions, SstFileWriter,
+    WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 use std::path::Path;
 
 /// Bytes read ahead by a scan that is not known to be short.
 const READAHEAD: usize = 2 << 20;
 
+/// About how long a file of a bulk load is: as long as those that the database makes.
+const LOADED_FILE: u64 = 64 << 20;
+
 /// Reads through its block cache, or with its files mapped (and then without verifying them, since
 /// it would verify a block at every read).
 pub struct RocksDb<const MAPPED: bool> {
     db: DB,
+    setup: Setup,
     write: WriteOptions,
     durable: WriteOptions,
     read: ReadOptions,
@@ -80,7 +84,8 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         let db = DB::open_cf_with_opts(&options, dir, [("default", options.clone())])?;
         let mut durable = WriteOptions::default();
         durable.set_sync(true);
-        Ok(Self { db, write: WriteOptions::default(), durable, read: Self::read_options() })
+        let (setup, write, read) = (*setup, WriteOptions::default(), Self::read_options());
+        Ok(Self { db, setup, write, durable, read })
     }
 
     fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
@@ -108,6 +113,28 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         work(&mut Reader { db: &self.db, read: &self.read, options, seeker: None })
     }
 
+    /// As files made beside the database, which it then takes over.
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        let options = Self::options(&self.setup);
+        let (mut pairs, mut paths) = (Pairs::default(), Vec::new());
+        let mut is_more = next(&mut pairs);
+        while is_more {
+            let path = self.db.path().join(format!("load-{}.sst", paths.len()));
+            let mut file = SstFileWriter::create(&options);
+            file.open(&path)?;
+            while is_more && file.file_size() < LOADED_FILE {
+                pairs.iter().try_for_each(|(key, value)| file.put(key, value))?;
+                is_more = next(&mut pairs);
+            }
+            file.finish()?;
+            paths.push(path);
+        }
+        let mut how = IngestExternalFileOptions::default();
+        how.set_move_files(true);
+        self.db.ingest_external_file_opts(&how, paths)?;
+        self.settle()
+    }
+
     fn settle(&self) -> Result<()> {
         let mut wait = WaitForCompactOptions::default();
         wait.set_flush(true);
@@ -133,7 +160,8 @@ impl<const MAPPED: bool> Engine for RocksDb<MAPPED> {
         let db = DB::open_cf_with_opts(&options, dir, families)?;
         let mut durable = WriteOptions::default();
         durable.set_sync(true);
-        Ok(Self { db, write: WriteOptions::default(), durable, read: Self::read_options() })
+        let (setup, write, read) = (*setup, WriteOptions::default(), Self::read_options());
+        Ok(Self { db, setup, write, durable, read })
     }
 
     fn put_to(&self, table: usize, key: &Key, value: &[u8]) -> Result<()> {

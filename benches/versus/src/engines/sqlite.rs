@@ -116,6 +116,19 @@ impl Engine for Sqlite {
         result
     }
 
+    /// In one transaction.
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        let mut writer = self.writer(true)?;
+        let txn = writer.connection.transaction()?;
+        let mut pairs = Pairs::default();
+        while next(&mut pairs) {
+            pairs.iter().try_for_each(|(key, value)| put(&txn, key, value))?;
+        }
+        txn.commit()?;
+        drop(writer);
+        self.settle()
+    }
+
     fn settle(&self) -> Result<()> {
         // The log is emptied into the file.
         let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";

@@ -1,9 +1,10 @@
 //! Tonearm's tables, with their defaults but for the memory.
 
 use crate::{
-    data::{FIRST, Key, Pairs},
+    data::{FIRST, KEY_BYTES, Key, Pairs},
     engine::{self, Engine, Result, Setup},
 };
+use bytes::Bytes;
 use std::path::Path;
 use tonearm::{Btree, Db, Durability, Entries, Hash, Lsm, ReadPath, Table};
 
@@ -132,6 +133,13 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
         Ok(())
     }
 
+    fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
+        let mut pairs = Pairs::default();
+        let parts = std::iter::from_fn(|| next(&mut pairs).then(|| shared(&pairs)));
+        self.table.ingest(&mut parts.flatten().map(Ok))?;
+        self.settle()
+    }
+
     fn hold<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
         let _held = self.db.snapshot();
         work()
@@ -141,6 +149,21 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
         drop((self.table, self.tables));
         Ok(self.db.close()?)
     }
+}
+
+/// All pairs, as an ingest takes them: slices of one piece of memory.
+fn shared(pairs: &Pairs) -> impl Iterator<Item = (Bytes, Bytes)> + use<> {
+    let all = pairs.iter().fold(Vec::new(), |mut all, (key, value)| {
+        all.extend_from_slice(key);
+        all.extend_from_slice(value);
+        all
+    });
+    let (all, count) = (Bytes::from(all), pairs.iter().count());
+    let each = all.len() / count.max(1);
+    (0..count).map(move |i| {
+        let value = i * each + KEY_BYTES;
+        (all.slice(i * each..value), all.slice(value..(i + 1) * each))
+    })
 }
 
 pub struct Reader<'a, T> {

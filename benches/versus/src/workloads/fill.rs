@@ -67,11 +67,7 @@ pub fn batches<E: Engine>(
     finish(task, engine, &meter, &laps, [puts; 2])
 }
 
-fn put_batches(
-    task: &Task,
-    laps: &mut Laps,
-    put: impl Fn(&Pairs) -> Result<()>,
-) -> Result<u64> {
+fn put_batches(task: &Task, laps: &mut Laps, put: impl Fn(&Pairs) -> Result<()>) -> Result<u64> {
     let (values, count) = (task.values(), task.ops(task.count()));
     let batch = if task.big { BIG_BATCH } else { BATCH };
     let mut pairs = Pairs::default();
@@ -87,6 +83,28 @@ fn put_batches(
         }
     }
     Ok(puts)
+}
+
+/// All entries at once, keys ascending, in the way that the engine has for it.
+pub fn bulk<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
+    let engine: E = task.open()?;
+    let (values, count) = (task.values(), task.ops(task.count()));
+    let mut done = 0;
+    let mut next = |pairs: &mut Pairs| {
+        let end = count.min(done + BATCH);
+        pairs.clear();
+        (done..end).for_each(|i| pairs.push(task.keys.ascending(i), &values, 0));
+        let is_more = done < end;
+        done = end;
+        is_more
+    };
+    let meter = Meter::start()?;
+    engine.load(&mut next)?;
+    let bytes = count * task.entry_bytes();
+    let phase = meter.phase("load", count)?.wrote(bytes).stored(&task.dir, bytes)?;
+    check::holds(task, &engine, count)?;
+    engine.close()?;
+    Ok(vec![phase])
 }
 
 /// How fast the load was, and how fast it was until the engine had nothing left to do: what it can
