@@ -14,7 +14,8 @@ pub(super) struct Edited {
     pub(super) added: Vec<Arc<HashRun>>,
     /// Files no longer needed once this is published.
     pub(super) removed: Vec<FileId>,
-    /// The age of that run; `None` for new entries, which become the newest run when published.
+    /// The age of that run, if there is one already; `None` for new entries that become the newest
+    /// run when published.
     pub(super) age: Option<u64>,
     /// How many entries are new to the table.
     pub(super) entries: u64,

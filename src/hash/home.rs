@@ -3,6 +3,7 @@
 use super::{
     HashOptions,
     change::Edited,
+    layer::{Layer, LayerCursor},
     load::load,
     merging::Merging,
     output::{Output, bits_for, pour},
@@ -14,7 +15,7 @@ use crate::{
     Result,
     memtable::Memtable,
     sorted::{Cursor, Deletes, FileId, Merge},
-    table::{Change, Home, HomeFile, Input, Job, Settled, Shop, Staged, Work},
+    table::{Change, Home, HomeFile, Input, Job, Settled, Shop, Source, Staged, Work},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -27,6 +28,10 @@ use std::{
     },
 };
 
+/// New entries are merged with the newest run, where there are too many, if it is at most so many
+/// times as large.
+const ABSORB_RATIO: u64 = 3;
+
 /// The home of a hash table.
 pub(crate) struct HashHome {
     current: ArcSwap<Runs>,
@@ -34,6 +39,10 @@ pub(crate) struct HashHome {
     merges: Mutex<Vec<Arc<Merging>>>,
     /// Whether the change that is being published is a step of the last of them.
     step_staged: AtomicBool,
+    /// The age of the run that is being absorbed into; 0 if none is.
+    absorbing: AtomicU64,
+    /// Whether the change that is being published is what was absorbed into it.
+    absorb_staged: AtomicBool,
     /// The size of the largest run of new entries since the table was opened.
     flushed: AtomicU64,
 }
@@ -54,6 +63,8 @@ impl HashHome {
             current: ArcSwap::from_pointee(runs),
             merges: Mutex::default(),
             step_staged: AtomicBool::new(false),
+            absorbing: AtomicU64::new(0),
+            absorb_staged: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
         })
     }
@@ -72,6 +83,21 @@ impl HashHome {
         let entries = added.iter().map(|run| run.meta().entries).sum();
         Edited { added, entries, ..Edited::default() }.into()
     }
+
+    /// The newest run if there are more than there should be: `bytes` of new entries are then
+    /// merged with it, since merges lag behind. No merge takes it until that is published.
+    fn claim_newest(&self, runs: &Runs, bytes: u64) -> Option<Arc<Layer>> {
+        let merges = self.merges.lock();
+        let taken = merges.last().map_or(0, |merging| merging.newest_age());
+        let is_crowded = runs.layers().len() > runs.table().options.runs_max();
+        let fits = |layer: &&Arc<Layer>| {
+            is_crowded && layer.age() > taken && layer.bytes() <= ABSORB_RATIO * bytes
+        };
+        let newest = runs.layers().first().filter(fits).cloned();
+        let age = newest.as_ref().map_or(0, |layer| layer.age());
+        self.absorbing.store(age, Ordering::Release);
+        newest
+    }
 }
 
 impl Home for HashHome {
@@ -83,19 +109,31 @@ impl Home for HashHome {
         let runs = self.current.load_full();
         let table = runs.table();
         let memtables = input.memtables();
-        let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum();
-        let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum();
+        let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum::<u64>();
+        let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum::<u64>();
         let hashed = |memtable: &Arc<Memtable>| memtable.hashed(u64::MAX, table.seed);
-        // Where there is nothing older, deletes have nothing to delete.
-        let deletes = if runs.layers().is_empty() { Deletes::Hide } else { Deletes::Keep };
-        let mut input = Merge::new(memtables.iter().map(hashed).collect(), deletes);
-        input.seek_first()?;
-        let bits = bits_for(table, bytes, entries);
-        let mut output = Output::new(shop, table, runs.newest_age() + 1, bits);
-        let read = pour(&mut input, u64::MAX, &mut output, false)?;
-        let added = output.finish()?;
+        let newest = self.claim_newest(&runs, bytes);
         table.work.flushes.add(1);
-        Ok(self.settled(&runs, added, read))
+        let Some(newest) = newest else {
+            // Where there is nothing older, deletes have nothing to delete.
+            let deletes = if runs.layers().is_empty() { Deletes::Hide } else { Deletes::Keep };
+            let mut input = Merge::new(memtables.iter().map(hashed).collect(), deletes);
+            let bits = bits_for(table, bytes, entries);
+            let output = Output::new(shop, table, runs.newest_age() + 1, bits);
+            let (added, read) = write(&mut input, output)?;
+            return Ok(self.settled(&runs, added, read));
+        };
+        let hashed = memtables.iter().map(|memtable| Source::Hashed(hashed(memtable)));
+        let older = Source::Other(Box::new(LayerCursor::new(newest.clone())));
+        let mut input = Merge::new(hashed.chain([older]).collect(), Deletes::Keep);
+        let (raw, older) = (newest.raw_bytes(), newest.entries());
+        let bits = bits_for(table, bytes + raw, entries + older);
+        let output = Output::new(shop, table, newest.age(), bits);
+        let (added, read) = write(&mut input, output)?;
+        table.work.bytes_absorbed.add(read.saturating_sub(raw));
+        table.work.bytes_read.add(raw);
+        let removed = newest.files().iter().map(|run| run.meta().file).collect();
+        Ok(Edited { added, removed, age: Some(newest.age()), ..Edited::default() }.into())
     }
 
     fn ingest(
@@ -112,7 +150,9 @@ impl Home for HashHome {
         let mut merges = self.merges.lock();
         let runs = self.current.load_full();
         let taken = merges.last().map_or(0, |merging| merging.newest_age());
+        let absorbing = self.absorbing.load(Ordering::Acquire);
         let free = runs.layers().iter().take_while(|layer| layer.age() > taken);
+        let free = free.filter(|layer| layer.age() != absorbing);
         let free: Vec<_> = free.cloned().collect();
         let sizes: Vec<u64> = free.iter().map(|layer| layer.bytes()).collect();
         let runs_max = runs.table().options.runs_max();
@@ -131,6 +171,8 @@ impl Home for HashHome {
         let current = self.current.load_full();
         let edited = Edited::of(change);
         let age = edited.age.unwrap_or(current.newest_age() + 1);
+        let is_step = edited.is_step;
+        let is_absorb = edited.age.is_some() && !is_step;
         let find = |file: &FileId| Some(Arc::new(current.find(*file)?) as Arc<dyn HomeFile>);
         let retired = edited.removed.iter().filter_map(find).collect();
         let (removed, added) = (edited.removed, edited.added);
@@ -140,7 +182,8 @@ impl Home for HashHome {
         let next = next.map_or(current.clone(), Arc::new);
         let added = added.iter().filter_map(|run| find_in(&next, run));
         let added = added.map(|file| (0, file)).collect();
-        self.step_staged.store(edited.is_step, Ordering::Release);
+        self.step_staged.store(is_step, Ordering::Release);
+        self.absorb_staged.store(is_absorb, Ordering::Release);
         Staged { added, removed, root: None, next, retired }
     }
 
@@ -148,6 +191,9 @@ impl Home for HashHome {
         let next: Arc<dyn Any + Send + Sync> = staged.next.clone();
         if let Ok(runs) = next.downcast::<Runs>() {
             self.current.store(runs);
+        }
+        if self.absorb_staged.swap(false, Ordering::AcqRel) {
+            self.absorbing.store(0, Ordering::Release);
         }
         let mut merges = self.merges.lock();
         if self.step_staged.swap(false, Ordering::AcqRel)
@@ -161,6 +207,16 @@ impl Home for HashHome {
         let runs = self.current.load();
         runs.table().options.pressure(runs.layers().len())
     }
+}
+
+/// Writes all of the input; says how many bytes of keys and values that was.
+fn write<C: Cursor>(
+    input: &mut Merge<C>,
+    mut output: Output<'_>,
+) -> Result<(Vec<Arc<HashRun>>, u64)> {
+    input.seek_first()?;
+    let read = pour(input, u64::MAX, &mut output, false)?;
+    Ok((output.finish()?, read))
 }
 
 /// The run as a file of this version.

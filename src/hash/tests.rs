@@ -302,6 +302,35 @@ fn what_comes_during_a_long_merge_is_kept_to_few_runs() {
 }
 
 #[test]
+fn where_runs_are_too_many_new_entries_join_the_newest() {
+    let mut host = Host::new(HashOptions::default().runs(2).file_bytes(8 << 10));
+    for round in 0..40 {
+        host.write(&puts(round * 50..round * 50 + 100, 30));
+    }
+    // Nothing was merged in the background.
+    assert!((4..=16).contains(&host.runs()), "{} runs", host.runs());
+    host.check();
+    // One that is being absorbed into is in no merge, whoever comes first.
+    let waits = host.absorb(&puts(0..100, 40));
+    let runs = host.runs();
+    let before = host.model.clone();
+    let mut job = host.home.next_job(true).unwrap();
+    let step = job.run(&host.shop).unwrap();
+    host.publish(step);
+    drop(job);
+    host.publish(waits);
+    assert!(host.runs() <= runs);
+    assert_eq!(host.model, before);
+    host.check();
+    let deletes: Vec<_> = (0..2_000).map(|i| (key(i), None)).collect();
+    host.write(&deletes);
+    host.check();
+    while host.step(true) {}
+    host.check();
+    assert_eq!(host.runs(), 1);
+}
+
+#[test]
 fn a_failed_step_changes_nothing() {
     let mut host = Host::new(HashOptions::default().file_bytes(64 << 10));
     host.ingest(&(0..2_000).map(|i| (key(i), vec![1; 60])).collect::<Vec<_>>());
