@@ -289,8 +289,8 @@ fn read_hash_run(run: &Arc<HashRun>, keys: &[Vec<u8>]) {
         let target = [&hash.to_be_bytes()[..], key].concat();
         let _ = (cursor.seek(&target).is_ok(), cursor.seek_before(&target).is_ok());
         let _ = run.get(key, hash, &mut |found| drop(found.to_value()));
-        if let Ok(Candidate::At(unit)) = run.candidate(hash) {
-            let _ = run.get_at(unit, key, &mut |found| drop(found.to_value()));
+        if let Ok(Candidate::At(place)) = run.candidate(hash) {
+            let _ = run.get_at(place, key, &mut |found| drop(found.to_value()));
         }
     }
     let _ = run.verify();

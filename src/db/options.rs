@@ -80,8 +80,8 @@ impl Builder {
     /// Default: 256 MiB, which takes in a second of writes at full speed and leaves a laptop
     /// alone. Half of it is for three memtables of the busiest table (up to 64 MiB each): one being
     /// written, one that waits, one being flushed. A quarter is the block cache's, and a quarter is
-    /// for what open [transactions](crate::Transaction) have to be checked against. A bulk load into
-    /// a hash table takes what of all that is free while it runs.
+    /// for what open [transactions](crate::Transaction) have to be checked against. A bulk load
+    /// into a hash table takes what of all that is free while it runs.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes.max(64 << 10);
         self

@@ -139,8 +139,8 @@ impl Runs {
         found: &mut dyn FnMut(Found<'_>),
     ) -> Result<Lookup<()>> {
         let run = self.layers.get(at).and_then(|layer| layer.file(hash));
-        if let (Candidate::At(unit), Some(run)) = (candidate, run)
-            && let Some(lookup) = run.get_at(unit, key, found)?
+        if let (Candidate::At(place), Some(run)) = (candidate, run)
+            && let Some(lookup) = run.get_at(place, key, found)?
         {
             return Ok(lookup);
         }

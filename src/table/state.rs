@@ -128,6 +128,14 @@ impl View {
         found: &mut dyn FnMut(usize, Hit<'_>),
     ) -> Result<()> {
         let hashed = keys.iter().map(|key| (*key, key_hash(key)));
+        if self.active.is_empty() && self.sealed.is_empty() {
+            let asked: SmallVec<[(&[u8], u64); MANY]> = hashed.collect();
+            return self.settled.get_many(&asked, &mut |index, lookup| {
+                if let Lookup::Found(value) = lookup {
+                    found(index, Hit::Settled(value));
+                }
+            });
+        }
         let mut open: SmallVec<[(usize, (&[u8], u64)); MANY]> = hashed.enumerate().collect();
         let sealed = self.sealed.iter().map(|sealed| &sealed.memtable);
         let memtables = std::iter::once(&self.active).chain(sealed);

@@ -84,9 +84,9 @@ pub trait Engine: Sized + Sync {
         Err("this engine does not take part in workloads of many tables".into())
     }
 
-    /// Adds entries to the empty table in whatever way the engine has for many at once. `next` gives
-    /// them, some at a time and in ascending order, until it says that there are no more. They
-    /// survive a power cut when this returns, and the engine has nothing left to do.
+    /// Adds entries to the empty table in whatever way the engine has for many at once. `next`
+    /// gives them, some at a time and in ascending order, until it says that there are no more.
+    /// They survive a power cut when this returns, and the engine has nothing left to do.
     fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
         let mut pairs = Pairs::default();
         while next(&mut pairs) {

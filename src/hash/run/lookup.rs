@@ -3,7 +3,7 @@
 use super::{
     HashRun,
     access::Held,
-    format::{ENTRIES_A_PAGE, Head, PAGE, PAGE_HEAD, Record, UNIT, UNITS_A_PAGE},
+    format::{ENTRIES_A_PAGE, Head, LINE, PAGE, PAGE_HEAD, Record, UNIT, UNITS_A_PAGE},
     index::{Line, directory_entry},
 };
 use crate::{
@@ -18,7 +18,7 @@ use std::{cmp::Ordering, sync::Arc};
 pub(crate) enum Candidate {
     /// It is not there.
     Absent,
-    /// This may be it: so far asked for.
+    /// Its record may be there in the file: so far asked for.
     At(u64),
     /// It takes more than a look at the line.
     Unclear,
@@ -63,12 +63,13 @@ impl HashRun {
     #[inline]
     pub(crate) fn get_at(
         self: &Arc<Self>,
-        unit: u64,
+        place: u64,
         key: &[u8],
         found: &mut dyn FnMut(Found<'_>),
     ) -> Result<Option<Lookup<()>>> {
         let mut lookup = None;
-        self.look_at(unit, key, &mut |record, held| {
+        let within = place as usize % PAGE;
+        self.look_in(place - within as u64, within, key, &mut |record, held| {
             lookup = Some(self.answer(record, held, found)?);
             Ok(())
         })?;
@@ -96,11 +97,11 @@ impl HashRun {
             let ends_here = below < line.tagged() || line.untagged() == 0;
             return Ok(if ends_here { Candidate::Absent } else { Candidate::Unclear });
         }
-        let unit = line.unit(below);
-        let (page, within) = self.unit_place(unit)?;
-        prefetch(map, page as usize + within);
-        prefetch(map, page as usize + within + 64);
-        Ok(Candidate::At(unit))
+        let (page, within) = self.unit_place(line.unit(below))?;
+        let place = page as usize + within;
+        prefetch(map, place);
+        prefetch(map, place + LINE);
+        Ok(Candidate::At(place as u64))
     }
 
     #[inline(always)]
@@ -148,6 +149,12 @@ impl HashRun {
     #[inline(always)]
     fn look_at(&self, unit: u64, key: &[u8], answer: &mut Answer<'_>) -> Result<bool> {
         let (at, within) = self.unit_place(unit)?;
+        self.look_in(at, within, key, answer)
+    }
+
+    /// The same, of the record in a page of the file.
+    #[inline(always)]
+    fn look_in(&self, at: u64, within: usize, key: &[u8], answer: &mut Answer<'_>) -> Result<bool> {
         let held = self.page(at)?;
         let Some(record) = Record::read(self.bytes(&held), within) else {
             return Err(self.corrupt_at(at, "the index leads to what is no record"));

@@ -48,7 +48,7 @@ fn get(run: &Arc<HashRun>, key: &[u8]) -> Option<Option<Vec<u8>>> {
         value = Some(found.bytes().to_vec());
     });
     let by_candidate = match run.candidate(hash).unwrap() {
-        Candidate::At(unit) => run.get_at(unit, key, &mut |_| ()).unwrap(),
+        Candidate::At(place) => run.get_at(place, key, &mut |_| ()).unwrap(),
         Candidate::Absent => Some(Lookup::Missing),
         Candidate::Unclear => None,
     };
