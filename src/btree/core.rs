@@ -6,7 +6,7 @@ use super::{
     claim::{Claimed, Claims},
     edit::{Changes, Edit, Incoming},
     space::{Dead, Held, Space},
-    version::{Pages, TreeFile, Version},
+    version::{Begun, Pages, TreeFile, Version},
     weave::Weaver,
     writer::PageWriter,
 };
@@ -73,6 +73,8 @@ pub(super) struct Woven {
     pub(super) since: u64,
     /// Deltas that it has taken in.
     pub(super) merged: Vec<Arc<Run>>,
+    /// Deltas of which it has taken in a part.
+    pub(super) begun: Option<Arc<Begun>>,
     /// Bytes of keys and values that came in.
     pub(super) absorbed: u64,
     /// Missing in what an ingest made on the side.
@@ -229,7 +231,17 @@ impl Core {
         let tree = PageTree::new(file.clone(), PageRoot { generation, pages, root, counts, free });
         base.space.watch(generation, &tree);
         let (pages, since) = (base.pages.clone(), base.since);
-        Ok(Woven { pages, tree, held, dead, since, merged: Vec::new(), absorbed: 0, claimed: None })
+        Ok(Woven {
+            pages,
+            tree,
+            held,
+            dead,
+            since,
+            merged: Vec::new(),
+            begun: None,
+            absorbed: 0,
+            claimed: None,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     merging,
     shrink::next_step,
     spread::Spread,
-    version::{InFlight, Pages, Version, WovenPages},
+    version::{Begun, InFlight, Pages, Version, WovenPages},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -63,7 +63,7 @@ impl BtreeHome {
         deltas: Vec<Arc<Run>>,
     ) -> Self {
         let work: Arc<Work> = Arc::default();
-        let version = Version::new(tree, deltas, work.clone());
+        let version = Version::new(tree, deltas, None, work.clone());
         Self(Arc::new(Core {
             options,
             gave_up: AtomicU64::new(u64::MAX),
@@ -159,7 +159,8 @@ impl Home for BtreeHome {
             Made::Woven(woven) => self.stage_woven(&current, *woven),
             Made::Delta(delta) => {
                 let deltas = [&delta].into_iter().chain(&current.deltas).cloned().collect();
-                let next = Version::new(current.tree.clone(), deltas, self.0.work.clone());
+                let (tree, begun) = (current.tree.clone(), current.begun.clone());
+                let next = Version::new(tree, deltas, begun, self.0.work.clone());
                 Staged { added: vec![(DELTA_LEVEL, delta)], ..unchanged(next) }
             }
             Made::Folded { delta, folded, claimed } => {
@@ -255,11 +256,13 @@ impl BtreeHome {
     }
 
     fn stage_woven(&self, current: &Arc<Version>, woven: Woven) -> Staged {
-        let Woven { pages, tree, held, dead, merged, claimed, .. } = woven;
+        let Woven { pages, tree, held, dead, merged, begun, claimed, .. } = woven;
         let generation = tree.described().generation;
         let is_merged = |delta: &Arc<Run>| merged.iter().any(|merged| Arc::ptr_eq(merged, delta));
         let deltas = current.deltas.iter().filter(|delta| !is_merged(delta)).cloned().collect();
-        let next = Version::new(Some((pages, tree)), deltas, self.0.work.clone());
+        let is_open = |begun: &Arc<Begun>| !begun.deltas.iter().any(is_merged);
+        let begun = begun.or_else(|| current.begun.clone().filter(is_open));
+        let next = Version::new(Some((pages, tree)), deltas, begun, self.0.work.clone());
         let woven = Some(WovenPages { held, dead, generation });
         *next.in_flight.lock() = Some(InFlight { woven, claimed });
         let file = current.file().map(|file| file.file());
@@ -287,7 +290,7 @@ impl BtreeHome {
         let (newer, rest) = current.deltas.split_at(at);
         let older = rest.get(folded.len()..).unwrap_or_default();
         let deltas = newer.iter().chain([delta]).chain(older).cloned().collect();
-        let next = Version::new(current.tree.clone(), deltas, self.0.work.clone());
+        let next = Version::new(current.tree.clone(), deltas, None, self.0.work.clone());
         *next.in_flight.lock() = Some(InFlight { woven: None, claimed });
         // The manifest lists the oldest first, so those that are newer are listed anew.
         let added = [delta].into_iter().chain(newer.iter().rev()).cloned();

@@ -514,6 +514,9 @@ fn what_is_written_while_deltas_are_merged_stays_newer() {
         let newer = puts((0..5000).step_by(50), 33);
         // Merged into the tree in the first case, folded in the second.
         assert!(host.work_beside(&newer, false));
+        host.check();
+        host.pin();
+        host.settle(false);
         assert_eq!(host.deltas(), left);
         host.check();
         host.reopen();
@@ -522,6 +525,52 @@ fn what_is_written_while_deltas_are_merged_stays_newer() {
         assert_eq!(host.deltas(), 0);
         host.check();
     }
+}
+
+/// A merge goes on where it was, whatever is written between its slices, and begins anew after a
+/// crash.
+#[test]
+fn merges_are_sliced() {
+    for crashes in [false, true] {
+        let mut host = Host::with(BtreeOptions::default().page_bytes(512).rewrite_ratio(8), false);
+        host.write(&puts(0..5000, 50));
+        (0..4).for_each(|start| host.write(&scattered(start)));
+        host.write(&[Write::DeleteRange(key(700), Some(key(2900))), Write::Delete(key(3000))]);
+        let mut slices = 0;
+        while host.work_beside(&puts([slices, 5000 - slices * 31], 20), false) {
+            slices += 1;
+            host.check();
+            host.pin();
+            if crashes && slices == 3 {
+                host.reopen();
+            }
+            if host.version().begun.is_none() && slices > 3 {
+                break;
+            }
+        }
+        assert!(slices > 4, "{slices}");
+        host.settle(true);
+        assert_eq!(host.deltas(), 0);
+        host.check();
+    }
+}
+
+/// While somebody reads an old version, the file has room for that, the newest, and a slice of the
+/// next, however much is written.
+#[test]
+fn a_merge_needs_room_for_a_slice() {
+    let mut host = Host::with(BtreeOptions::default().page_bytes(512).rewrite_ratio(8), true);
+    host.write(&puts(0..20_000, 50));
+    let fresh = host.version().stats().file_bytes;
+    host.pin();
+    for round in 0..250 {
+        host.write(&puts((round % 25..20_000).step_by(25), 50));
+        host.settle(false);
+    }
+    host.settle(true);
+    let stats = host.version().stats();
+    assert!(2 * stats.file_bytes < 5 * fresh, "{} of {fresh}", stats.file_bytes);
+    host.check();
 }
 
 #[test]

@@ -36,12 +36,22 @@ pub(super) struct WovenPages {
     pub(super) generation: u64,
 }
 
+/// A merge of deltas that is not done.
+pub(super) struct Begun {
+    /// Newest first.
+    pub(super) deltas: Vec<Arc<Run>>,
+    /// The tree has what they say of the keys below.
+    pub(super) upto: Bytes,
+}
+
 /// One version of a B+tree table.
 pub(super) struct Version {
     /// Missing in a table that never had an entry.
     pub(super) tree: Option<(Arc<Pages>, Arc<PageTree>)>,
     /// Newer than the tree, the newest first.
     pub(super) deltas: Vec<Arc<Run>>,
+    /// Some of them are being merged. After a crash that begins anew.
+    pub(super) begun: Option<Arc<Begun>>,
     pub(super) work: Arc<Work>,
     pub(super) in_flight: Mutex<Option<InFlight>>,
 }
@@ -50,13 +60,14 @@ impl Version {
     pub(super) fn new(
         tree: Option<(Arc<Pages>, Arc<PageTree>)>,
         deltas: Vec<Arc<Run>>,
+        begun: Option<Arc<Begun>>,
         work: Arc<Work>,
     ) -> Arc<Self> {
-        Arc::new(Self { tree, deltas, work, in_flight: Mutex::new(None) })
+        Arc::new(Self { tree, deltas, begun, work, in_flight: Mutex::new(None) })
     }
 
     pub(super) fn empty(work: Arc<Work>) -> Arc<Self> {
-        Self::new(None, Vec::new(), work)
+        Self::new(None, Vec::new(), None, work)
     }
 
     /// Whether there is nothing at all in it.
