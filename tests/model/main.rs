@@ -41,7 +41,7 @@ fn walks_on_a_simulated_disk() {
 /// How many walks are made in each setup, and how many times as far as every day.
 fn effort() -> (u64, usize) {
     match std::env::var("TONEARM_EFFORT").as_deref() {
-        Ok("ci") => (4, 5),
+        Ok("ci") => (3, 4),
         _ => (1, 1),
     }
 }
