@@ -245,8 +245,8 @@ impl Core {
     }
 }
 
-/// Where the list of free pages of `tree` lies.
-fn list_of(tree: &PageTree) -> Option<Dead> {
+/// Where the list of free pages of `tree` lies, if it lies in pages.
+pub(super) fn list_of(tree: &PageTree) -> Option<Dead> {
     let said = tree.described();
     let FreeList::Apart(far) = &said.free else { return None };
     let born = generation_of(far.birth, said.generation);
@@ -269,8 +269,10 @@ impl Base {
         Change { fresh, entries, detail: Box::new(Made::Woven(Box::new(woven))) }
     }
 
-    /// Begins with an empty tree instead, in the same file.
+    /// Begins with an empty tree instead, in the same file: beside other work, which may publish
+    /// versions meanwhile. So nothing of the present one is given up, nor its list of free pages.
     pub(super) fn forget_tree(&mut self) {
+        self.list = None;
         let free = FreeList::Here(Extents::default());
         let counts = Counts::default();
         let root = PageRoot { root: None, counts, free, ..self.tree.described().clone() };

@@ -3,7 +3,7 @@
 use super::{
     BtreeOptions,
     claim::{Claimed, Claims},
-    core::{Core, Made, Woven},
+    core::{Core, Made, Woven, list_of},
     delta::{self, DELTA_LEVEL, TREE_LEVEL, is_dense, merged},
     edit::Incoming,
     merging,
@@ -129,7 +129,9 @@ impl Home for BtreeHome {
         let current = self.0.current.load_full();
         let same_file =
             current.tree().is_none_or(|tree| Arc::ptr_eq(tree.file(), loaded.tree.file()));
-        if current.is_empty() && same_file && current.generation() == loaded.since {
+        // What was loaded may be the next version as it is, if there is nothing to give up.
+        let is_next = current.is_empty() && current.generation() == loaded.since;
+        if is_next && same_file && current.tree().is_none_or(|tree| list_of(tree).is_none()) {
             self.0.work.bytes_absorbed.add(loaded.absorbed);
             loaded.claimed = Some(claimed);
             return Ok(());

@@ -16,8 +16,8 @@ use crate::{
     codec::{Reader, key_hash},
     memtable::{Memory, Memtable},
     sorted::{
-        Cursor, Deletes, FileId, Graveyard, Kind, Lookup, Merge, PageRoot, Run, RunAccess, RunMeta,
-        Span,
+        Cursor, Deletes, FileId, FreeList, Graveyard, Kind, Lookup, Merge, PageRoot, Run,
+        RunAccess, RunMeta, Span,
     },
     table::{Change, FileIds, Home, HomeFile, Input, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder, os::OsFolder},
@@ -652,6 +652,39 @@ fn roots_are_checked_when_opened() {
     let (folder, access) = (&host.shop.folder, &host.shop.access);
     let opened = BtreeHome::open(other, folder, 1, &host.root, Vec::new(), access).map(drop);
     assert!(opened.unwrap_err().is_corrupt());
+}
+
+/// Versions that are published while a load goes on give up pages that were in use when it began,
+/// that of the list of free pages too.
+#[test]
+fn a_load_goes_on_beside_other_work() {
+    let mut host = Host::with(BtreeOptions::default().page_bytes(256).deltas(0), false);
+    host.write(&puts(0..20_000, 50));
+    for round in 0..12 {
+        host.write(&puts((round * 7 % 45..20_000).step_by(45), 50));
+    }
+    let tree = host.version().tree().cloned().unwrap();
+    assert!(matches!(tree.described().free, FreeList::Apart(_)), "the list of free pages is short");
+    drop(tree);
+    let loaded: Model = (30_000..31_000).map(|n| (key(n), vec![7; 20])).collect();
+    let writes: Vec<Vec<Write>> =
+        (0..4).map(|i| puts((i * 11 % 45..20_000).step_by(45), 50)).collect();
+    let mut model = host.model.clone();
+    let mut entries = loaded.iter().enumerate().map(|(i, (key, value))| {
+        if i % 300 == 0 {
+            let memtable = Host::memtable(&writes[i / 300], &mut model);
+            let change = host.home.absorb(&Input::new(vec![memtable]), &host.shop).unwrap();
+            let staged = host.home.stage(change);
+            host.home.adopt(&staged);
+        }
+        Ok((key.clone().into(), value.clone().into()))
+    });
+    let mut change = host.home.ingest(&mut entries, &host.shop).unwrap();
+    host.model = model;
+    host.model.extend(loaded);
+    host.home.join(&mut change, &host.shop).unwrap();
+    host.publish(change);
+    host.check();
 }
 
 /// A tree with everything that the format has: two levels, a free list, values that lie apart.
