@@ -84,10 +84,13 @@ impl HashHome {
         Edited { added, entries, ..Edited::default() }.into()
     }
 
-    /// The newest run if there are more than there should be: `bytes` of new entries are then
-    /// merged with it, since merges lag behind. No merge takes it until that is published.
-    fn claim_newest(&self, runs: &Runs, bytes: u64) -> Option<Arc<Layer>> {
+    /// The current runs, and the newest of them if there are more than there should be: `bytes` of
+    /// new entries are then merged with it, since merges lag behind. No merge takes it until that
+    /// is published.
+    fn claim_newest(&self, bytes: u64) -> (Arc<Runs>, Option<Arc<Layer>>) {
         let merges = self.merges.lock();
+        // Not before: a merge that is done by now may have replaced it.
+        let runs = self.current.load_full();
         let taken = merges.last().map_or(0, |merging| merging.newest_age());
         let is_crowded = runs.layers().len() > runs.table().options.runs_max();
         let fits = |layer: &&Arc<Layer>| {
@@ -96,7 +99,7 @@ impl HashHome {
         let newest = runs.layers().first().filter(fits).cloned();
         let age = newest.as_ref().map_or(0, |layer| layer.age());
         self.absorbing.store(age, Ordering::Release);
-        newest
+        (runs, newest)
     }
 }
 
@@ -106,13 +109,12 @@ impl Home for HashHome {
     }
 
     fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change> {
-        let runs = self.current.load_full();
-        let table = runs.table();
         let memtables = input.memtables();
         let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum::<u64>();
         let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum::<u64>();
+        let (runs, newest) = self.claim_newest(bytes);
+        let table = runs.table();
         let hashed = |memtable: &Arc<Memtable>| memtable.hashed(u64::MAX, table.seed);
-        let newest = self.claim_newest(&runs, bytes);
         table.work.flushes.add(1);
         let Some(newest) = newest else {
             // Where there is nothing older, deletes have nothing to delete.
