@@ -10,7 +10,7 @@ use crate::{
     table::{Shop, TableState},
 };
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -212,6 +212,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether some table's background work is being done.
+    fn is_anybody_at_work(&self) -> bool {
+        let is_at_work = |table: &Arc<TableState>| {
+            table.working.load(Ordering::Acquire) || !table.view().sealed.is_empty()
+        };
+        self.table_list().iter().any(is_at_work)
+    }
+
     /// Does all background work there is, with a report after each piece.
     pub(super) fn maintain(self: &Arc<Self>, report: &mut dyn FnMut(Progress)) -> Result<()> {
         self.writing()?;
@@ -222,7 +230,12 @@ impl Shared {
             let flushed = self.absorb_one()?;
             let merged = !flushed && self.merge_one(true, &shop)?;
             if !flushed && !merged && !self.prepare_log()? {
-                break;
+                if !self.is_anybody_at_work() {
+                    break;
+                }
+                // What a worker makes now may be work for us.
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
             }
             progress.flushes += u64::from(flushed);
             progress.merges += u64::from(merged);
