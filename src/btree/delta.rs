@@ -60,14 +60,14 @@ pub(super) fn due(
     options: &BtreeOptions,
     idle: bool,
 ) -> Option<Due> {
+    if deltas.is_empty() {
+        return None;
+    }
     let sum = |of: fn(&Run) -> u64| deltas.iter().map(|delta| of(delta)).sum::<u64>();
     let (entries, bytes) = (sum(|delta| delta.meta().entries), sum(|delta| delta.meta().raw_bytes));
     // At most: as if all changes lay in leaves of their own.
     let leaves = tree.counts().leaves.min(entries);
     let is_cheap = leaves * options.page_len() as u64 <= FEW_IDLE.max(WORTH_IDLE * bytes);
-    if deltas.is_empty() {
-        return None;
-    }
     if !options.is_too_much(leaves, bytes) || (idle && is_cheap) {
         return Some(Due::Merge);
     }
