@@ -81,14 +81,14 @@ impl Victim {
 }
 
 /// Tables: one with several levels, one with little, one in a log of several segments only, a
-/// B+tree with no free pages but the last, and a hash table of several files and with a value that
-/// lies apart.
+/// B+tree with no free pages but the last and with changes beside it, and a hash table of several
+/// files and with a value that lies apart.
 fn steps() -> Vec<Step> {
     use Durability::{PowerLoss, Process};
     let mut steps = vec![create("a"), create("b"), create("only in the log"), create("t")];
     steps.push(create("h"));
     let leaves = (0..14).map(|n| put("t", n * 2, "in a leaf", 70));
-    steps.push(commit(leaves.collect(), Process));
+    steps.extend([commit(leaves.collect(), Process), Step::Flush("t")]);
     for round in 0..4 {
         for n in 0..12 {
             let text = format!("round {round}, number {n}");
@@ -105,6 +105,8 @@ fn steps() -> Vec<Step> {
     steps.push(commit(vec![put("b", 1, "little", 9), delete("b", 2)], PowerLoss));
     steps.push(Step::Change(Change::Ingest("b", vec![(key(7), vec![7; 700])]), PowerLoss));
     let cut = Write::DeleteRange("a", key(4), Some(key(9)));
+    let apart = [1, 11, 21].map(|n| put("t", n, "beside the tree", 15));
+    steps.push(commit(apart.into_iter().chain([delete("t", 8)]).collect(), Process));
     steps.extend([commit(vec![cut], Process), Step::FlushAll, Step::Reopen]);
     steps.push(commit(vec![put("t", 3, "in the log", 9), delete("t", 4)], Process));
     steps.push(commit(vec![put("h", 3, "in the log", 9), delete("h", 4)], Process));

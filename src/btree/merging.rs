@@ -85,7 +85,7 @@ impl DeltaJob {
     /// and says the same in both places.
     fn merge(&mut self, from: Bytes, shop: &Shop) -> Result<Change> {
         let base = self.core.base(shop)?;
-        let delta_bytes: u64 = self.deltas.iter().map(|delta| delta.meta().bytes).sum();
+        let delta_bytes = self.deltas.iter().map(|delta| delta.meta().raw_bytes).sum();
         let within = Span { end: slice_end(&base.tree, &from, delta_bytes)?, start: from };
         let mut entries = merged(None, &self.deltas)?;
         entries.seek(&within.start)?;

@@ -80,6 +80,8 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
     add("btree: pinned by snapshots", CACHED, treed(&["a"], pinned()));
     add("btree: backed up", PLAIN, treed(&["a"], backed_up()));
     add("btree: pages used again", PLAIN, pages_again());
+    add("btree: put off", PLAIN, put_off());
+    add("btree: put off, cached", CACHED, put_off());
     for seed in 0..seeds.div_ceil(2) {
         let manner = [PLAIN, CACHED, MAPPED, LOOSE][seed as usize % 4];
         let steps = treed(&["a", "c"], random(seed ^ 0x7ee, 70));
@@ -468,6 +470,23 @@ fn large_values() -> Vec<Step> {
     let all = [6000, 10, 2000].into_iter().enumerate();
     steps.push(commit(all.map(|(n, len)| put("a", n, "batch", len)).collect(), PowerLoss));
     steps.push(Step::Maintain);
+    steps
+}
+
+/// Changes to a B+tree that lie so far apart that they wait beside it: several files of them become
+/// one, and all of them are merged into the tree in slices.
+fn put_off() -> Vec<Step> {
+    // Of as many digits, so that they are in order.
+    let load = Change::Ingest("t", sorted(100, 700, "loaded", 60));
+    let mut steps = vec![create("t"), Step::Change(load, PowerLoss)];
+    for round in 0..6 {
+        let puts = (0..8).map(|n| put("t", 101 + n * 70 + round * 8, "apart", 60));
+        let more = [delete("t", 104 + round * 90)];
+        let cut = Write::DeleteRange("t", key(130 + round * 80), Some(key(133 + round * 80)));
+        steps.push(commit(puts.chain(more).chain([cut]).collect(), Process));
+        steps.push(Step::Flush("t"));
+    }
+    steps.extend([Step::Reopen, put_step("t", 399, 0, 60), Step::Flush("t"), Step::Maintain]);
     steps
 }
 
