@@ -34,6 +34,29 @@ struct Absorbed {
     loaded: Option<Span>,
 }
 
+/// What came of looking for a piece of work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It was done.
+    Worked,
+    /// There may be some, but another thread is at it, and there may be more once that is done.
+    Taken,
+    /// There was none.
+    Nothing,
+}
+
+impl Turn {
+    pub(super) fn worked(self) -> bool {
+        self == Self::Worked
+    }
+}
+
+impl From<bool> for Turn {
+    fn from(worked: bool) -> Self {
+        if worked { Self::Worked } else { Self::Nothing }
+    }
+}
+
 impl Shared {
     /// Turns the table's full memtables into files; says whether there were any.
     pub(super) fn absorb(&self, table: &Arc<TableState>) -> Result<bool> {
@@ -42,10 +65,10 @@ impl Shared {
     }
 
     /// [`Shared::absorb`], unless somebody else is at it.
-    pub(super) fn try_absorb(&self, table: &Arc<TableState>) -> Result<bool> {
+    pub(super) fn try_absorb(&self, table: &Arc<TableState>) -> Result<Turn> {
         match table.absorbing.try_lock() {
-            Some(_absorbing) => self.absorb_sealed(table),
-            None => Ok(false),
+            Some(_absorbing) => self.absorb_sealed(table).map(Turn::from),
+            None => Ok(Turn::Taken),
         }
     }
 
@@ -103,14 +126,17 @@ impl Shared {
         self.publish(table, change, &Absorbed::default())
     }
 
-    /// The next job of the table's home, run to its end; says whether there was one.
-    pub(super) fn work_on(&self, table: &Arc<TableState>, idle: bool, shop: &Shop) -> Result<bool> {
-        if table.is_dropped() || table.working.swap(true, Ordering::AcqRel) {
-            return Ok(false);
+    /// The next job of the table's home, run to its end.
+    pub(super) fn work_on(&self, table: &Arc<TableState>, idle: bool, shop: &Shop) -> Result<Turn> {
+        if table.is_dropped() {
+            return Ok(Turn::Nothing);
+        }
+        if table.working.swap(true, Ordering::AcqRel) {
+            return Ok(Turn::Taken);
         }
         let result = match table.home().next_job(idle) {
-            Some(mut job) => self.run_job(table, &mut *job, shop).map(|()| true),
-            None => Ok(false),
+            Some(mut job) => self.run_job(table, &mut *job, shop).map(|()| Turn::Worked),
+            None => Ok(Turn::Nothing),
         };
         table.working.store(false, Ordering::Release);
         result

@@ -4,13 +4,13 @@
 //! the homes' jobs (merges). With one thread it does both, and lets flushes go first whenever a job
 //! takes a breath. With none, [`Shared::maintain`] and writers that find no room do the work.
 
-use super::shared::Shared;
+use super::{settle::Turn, shared::Shared};
 use crate::{
     Error, ErrorKind, Result,
     table::{Shop, TableState},
 };
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -106,7 +106,7 @@ impl Shared {
         if flushes {
             self.pool.prepare(self.options.memtable_capacity());
         }
-        if flushes && (self.prepare_log()? | self.absorb_one()? | self.bury()) {
+        if flushes && (self.prepare_log()? | self.absorb_one()?.worked() | self.bury()) {
             return Ok(true);
         }
         if flushes && (self.sort_deletes() || (idle && self.seal_deletes()?)) {
@@ -115,7 +115,7 @@ impl Shared {
         if !merges {
             return Ok(false);
         }
-        let worked = self.merge_one(idle, &self.shop(self.breath()))?;
+        let worked = self.merge_one(idle, &self.shop(self.breath()))?.worked();
         if worked {
             // What the merge replaced may be ready to be unlinked.
             self.signals.ask();
@@ -157,7 +157,7 @@ impl Shared {
     }
 
     /// Absorbs the oldest full memtables.
-    fn absorb_one(&self) -> Result<bool> {
+    fn absorb_one(&self) -> Result<Turn> {
         let oldest = |table: &Arc<TableState>| {
             table.view().sealed.last().and_then(|sealed| sealed.memtable.first_seq())
         };
@@ -167,24 +167,14 @@ impl Shared {
             .filter_map(|table| Some((oldest(&table)?, table)))
             .collect();
         waiting.sort_by_key(|(seq, _)| *seq);
-        for (_, table) in waiting {
-            if self.try_absorb(&table)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        first_worked(waiting.iter().map(|(_, table)| self.try_absorb(table)))
     }
 
     /// Runs the most urgent job of any table.
-    fn merge_one(&self, idle: bool, shop: &Shop) -> Result<bool> {
+    fn merge_one(&self, idle: bool, shop: &Shop) -> Result<Turn> {
         let mut tables = self.table_list();
         tables.sort_by(|a, b| b.home().pressure().total_cmp(&a.home().pressure()));
-        for table in tables {
-            if self.work_on(&table, idle, shop)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        first_worked(tables.iter().map(|table| self.work_on(table, idle, shop)))
     }
 
     /// What a job does when it takes a breath: stops if the database closes; with one thread only,
@@ -196,7 +186,9 @@ impl Shared {
             if shared.is_closing() {
                 return Err(closing());
             }
-            if shared.options.threads == 1 && (shared.prepare_log()? | shared.absorb_one()?) {
+            if shared.options.threads == 1
+                && (shared.prepare_log()? | shared.absorb_one()?.worked())
+            {
                 shared.signals.succeeded();
             }
             Ok(())
@@ -206,18 +198,12 @@ impl Shared {
     /// A writer without background threads met too much pressure: works until it is gone.
     pub(super) fn work_off_pressure(&self) -> Result<()> {
         let shop = self.shop(Arc::new(|| Ok(())));
-        while self.pace.pressure() >= 1.0 && (self.absorb_one()? | self.merge_one(false, &shop)?) {}
+        while self.pace.pressure() >= 1.0
+            && (self.absorb_one()?.worked() | self.merge_one(false, &shop)?.worked())
+        {}
         self.measure_pressure();
         self.bury();
         Ok(())
-    }
-
-    /// Whether some table's background work is being done.
-    fn is_anybody_at_work(&self) -> bool {
-        let is_at_work = |table: &Arc<TableState>| {
-            table.working.load(Ordering::Acquire) || !table.view().sealed.is_empty()
-        };
-        self.table_list().iter().any(is_at_work)
     }
 
     /// Does all background work there is, with a report after each piece.
@@ -227,18 +213,18 @@ impl Shared {
         let mut progress = Progress::default();
         loop {
             self.seal_deletes()?;
-            let flushed = self.absorb_one()?;
-            let merged = !flushed && self.merge_one(true, &shop)?;
-            if !flushed && !merged && !self.prepare_log()? {
-                if !self.is_anybody_at_work() {
+            let flush = self.absorb_one()?;
+            let merge = if flush.worked() { Turn::Nothing } else { self.merge_one(true, &shop)? };
+            if !flush.worked() && !merge.worked() && !self.prepare_log()? {
+                if flush != Turn::Taken && merge != Turn::Taken {
                     break;
                 }
                 // What a worker makes now may be work for us.
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            progress.flushes += u64::from(flushed);
-            progress.merges += u64::from(merged);
+            progress.flushes += u64::from(flush.worked());
+            progress.merges += u64::from(merge.worked());
             self.bury();
             self.signals.succeeded();
             report(progress);
@@ -247,6 +233,19 @@ impl Shared {
         self.pool.clear();
         Ok(())
     }
+}
+
+/// Takes turns until one has done some work; if none has, says whether one was taken.
+fn first_worked(turns: impl Iterator<Item = Result<Turn>>) -> Result<Turn> {
+    let mut outcome = Turn::Nothing;
+    for turn in turns {
+        match turn? {
+            Turn::Worked => return Ok(Turn::Worked),
+            Turn::Taken => outcome = Turn::Taken,
+            Turn::Nothing => {}
+        }
+    }
+    Ok(outcome)
 }
 
 fn closing() -> Error {
