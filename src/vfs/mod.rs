@@ -12,7 +12,12 @@
 //!   [`Folder::sync`] returned `Ok`;
 //! - after a failed `sync` nothing is known about unsynced bytes, and syncing again proves nothing.
 
-use std::{fmt, io, ops::Deref, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    ops::{Deref, Range},
+    path::Path,
+    sync::Arc,
+};
 
 #[cfg(test)]
 mod contract;
@@ -187,6 +192,21 @@ pub trait MapMut: fmt::Debug + Send + Sync {
     /// Brings its pages into memory, so that the first store to each costs less. Advice: it may
     /// do nothing.
     fn load(&self) {}
+
+    /// A handle to its pages for another thread, where there are any to let go of.
+    fn pages(&self) -> Option<Arc<dyn Pages>> {
+        None
+    }
+}
+
+/// The pages of a writable mapping.
+///
+/// A sync makes pages that are mapped read-only, one by one, and interrupts the processors for
+/// each of them. So who is about to sync much lets go of it first.
+pub trait Pages: fmt::Debug + Send + Sync {
+    /// Lets go of the pages of `range`, a multiple of 64 KiB at both ends: what was stored there
+    /// stays, and what is stored later costs a page fault. Advice: it may do nothing.
+    fn release(&self, range: Range<usize>);
 }
 
 /// Whether `name` may name a file of ours: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, not starting

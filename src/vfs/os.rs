@@ -17,12 +17,13 @@
 #![allow(unsafe_code)]
 
 use super::{
-    Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, READERS_NAME, SyncKind, check_name,
+    Access, File, Folder, LOCK_NAME, Lock, Map, MapMut, Pages, READERS_NAME, SyncKind, check_name,
 };
 use std::{
     fmt,
     fs::{self, OpenOptions, TryLockError},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -302,31 +303,62 @@ impl File for OsFile {
         if bytes == 0 || self.size()? < len || !writes_in_place(&self.0)? {
             return Ok(None);
         }
-        // SAFETY: the range lies in the file and is allocated, so stores do not fault; the one
-        // caller is the only writer, and nobody in this process borrows the file's bytes
-        // (`read_at` copies them out in the kernel).
-        let map = unsafe { memmap2::MmapOptions::new().len(bytes).map_mut(&self.0)? };
-        Ok(Some(Box::new(OsMapMut(map))))
+        let map = memmap2::MmapOptions::new().len(bytes).map_raw(&self.0)?;
+        Ok(Some(Box::new(OsMapMut(Arc::new(OsPages(map))))))
     }
 }
 
+/// A range of a file that is allocated, so that stores do not fault. Its one writer stores through
+/// this handle; nobody in this process borrows the file's bytes (`read_at` copies them out in the
+/// kernel).
 #[derive(Debug)]
-struct OsMapMut(memmap2::MmapMut);
+struct OsMapMut(Arc<OsPages>);
+
+#[derive(Debug)]
+struct OsPages(memmap2::MmapRaw);
 
 impl MapMut for OsMapMut {
     #[inline]
     fn store(&mut self, at: usize, bytes: &[u8]) {
-        let range = at.checked_add(bytes.len()).and_then(|end| self.0.get_mut(at..end));
-        debug_assert!(range.is_some(), "a store past the end of the mapping");
-        if let Some(range) = range {
-            range.copy_from_slice(bytes);
+        let map = &self.0.0;
+        let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= map.len());
+        debug_assert!(fits, "a store past the end of the mapping");
+        if fits {
+            // SAFETY: the range lies in the mapping, which `map` keeps alive, and `bytes` lies
+            // outside of it, since nobody borrows from it. Only this handle, borrowed mutably,
+            // stores or loads; other holders of the pages have the kernel unmap them at most.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    bytes.as_ptr(),
+                    map.as_mut_ptr().add(at),
+                    bytes.len(),
+                );
+            }
         }
     }
 
     fn load(&self) {
         // Reading leaves the pages clean: a sync has nothing to write but what is stored later.
         #[cfg(target_os = "linux")]
-        let _ = self.0.advise(memmap2::Advice::PopulateRead);
+        let _ = self.0.0.advise(memmap2::Advice::PopulateRead);
+    }
+
+    fn pages(&self) -> Option<Arc<dyn Pages>> {
+        cfg!(target_os = "linux").then(|| self.0.clone() as Arc<dyn Pages>)
+    }
+}
+
+impl Pages for OsPages {
+    fn release(&self, range: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if range.end <= self.0.len() && !range.is_empty() {
+            let (advice, len) = (memmap2::UncheckedAdvice::DontNeed, range.len());
+            // SAFETY: the mapping is a shared one of a file, so its bytes are those of the page
+            // cache: without these pages they are the same.
+            let _ = unsafe { self.0.unchecked_advise_range(advice, range.start, len) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
     }
 }
 
@@ -509,6 +541,29 @@ mod tests {
         assert_eq!(get(1 << 20, 1), None);
         map.cut_to(5);
         assert_eq!(get(5, 1), None);
+    }
+
+    /// What was stored stays when its pages are let go of, whoever looks, and more may be stored.
+    #[test]
+    fn released_pages_keep_their_bytes() {
+        const LEN: usize = 256 << 10;
+        let (_dir, folder) = folder();
+        let file = folder.open("x", Access::CreateNew).unwrap();
+        file.allocate(LEN as u64).unwrap();
+        let Some(mut map) = file.map_mut(LEN as u64).unwrap() else { return };
+        let bytes: Vec<u8> = (0..LEN).map(|i| (i * 31 >> 3) as u8).collect();
+        map.store(0, &bytes);
+        let Some(pages) = map.pages() else { return };
+        pages.release(0..LEN / 2);
+        pages.release(LEN / 2..2 * LEN);
+        assert_eq!(read_whole(&*file).unwrap(), bytes);
+        map.store(70_000, b"again");
+        file.sync(SyncKind::Data).unwrap();
+        drop(map);
+        pages.release(0..LEN);
+        let found = read_whole(&*file).unwrap();
+        assert_eq!(found[70_000..70_005], *b"again");
+        assert_eq!((&found[..70_000], &found[70_005..]), (&bytes[..70_000], &bytes[70_005..]));
     }
 
     #[test]
