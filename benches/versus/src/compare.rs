@@ -62,6 +62,9 @@ pub struct Options {
     /// The longest a measured phase may take, in seconds; loads of read workloads are not limited.
     #[arg(long, default_value_t = 120.0)]
     seconds: f64,
+    /// Puts a second in `steady`; by default 80 % of the engine's peak.
+    #[arg(long)]
+    rate: Option<f64>,
     /// The longest a child may take, in seconds.
     #[arg(long, default_value_t = 3600)]
     timeout: u64,
@@ -182,6 +185,7 @@ impl Run<'_> {
             big: workload.big,
             compact: options.compact,
             limit_mib: options.limit,
+            asked_rate: options.rate,
         }
     }
 

@@ -229,6 +229,7 @@ mod tests {
             big: false,
             compact: false,
             limit_mib: None,
+            asked_rate: None,
         };
         let latency = Some(Latency { p50: 1500, p99: 2000, p999: 3000, max: 9_000_000 });
         let phase = Phase {

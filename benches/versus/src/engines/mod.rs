@@ -17,6 +17,8 @@ mod lmdb;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+#[cfg(feature = "sparkey")]
+mod sparkey;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "surrealkv")]
@@ -67,6 +69,8 @@ pub const ENGINES: &[Entry] = &[
     Entry::new::<redb::Redb>("redb", "redb, pages read into its cache"),
     #[cfg(feature = "canopydb")]
     Entry::new::<canopydb::Canopy>("canopydb", "Canopydb, pages read into its cache"),
+    #[cfg(feature = "sparkey")]
+    Entry::new::<sparkey::Sparkey>("sparkey", "Sparkey, written once, files mapped"),
     #[cfg(feature = "sqlite")]
     Entry::new::<sqlite::Sqlite>("sqlite", "SQLite with a write-ahead log, file mapped"),
 ];

@@ -161,6 +161,7 @@ mod tests {
             big: find(workload).is_ok_and(|workload| workload.big),
             compact: false,
             limit_mib: None,
+            asked_rate: None,
         }
     }
 

@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_micros(50);
 /// Tables of the workload of many.
 const TABLES: usize = 1000;
 
-/// Overwrites as fast as the engine takes them, then at 80 % of that rate, whatever it is.
+/// Overwrites as fast as the engine takes them, then at 80 % of that rate, or at a rate asked for.
 /// Latencies are counted from when a put was due, so that a stall counts for every put it held up.
 pub fn overwrite<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
@@ -46,7 +46,7 @@ pub fn overwrite<E: Engine>(task: &Task) -> Result<Vec<Phase>> {
     let (watch, meter) = (DiskWatch::start(&task.dir), Meter::start()?);
     let before = writer.puts;
     let mut laps = Laps::start(task.cap())?;
-    writer.paced(rate * SHARE, &mut laps)?;
+    writer.paced(task.asked_rate.unwrap_or(rate * SHARE), &mut laps)?;
     let puts = writer.puts - before;
     let steady = meter.phase("steady", puts)?.with(&laps).wrote(puts * task.entry_bytes());
     let steady = Phase { capped: false, ..steady };
