@@ -24,6 +24,11 @@ pub(super) struct Edited {
 }
 
 impl Edited {
+    /// Whether new entries went into a run that was there.
+    pub(super) fn is_absorbed(&self) -> bool {
+        self.age.is_some() && !self.is_step
+    }
+
     /// What `change` consists of: a hash table's home made it.
     pub(super) fn of(change: Change) -> Self {
         change.detail.downcast().map(|edited| *edited).unwrap_or_default()

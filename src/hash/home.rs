@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Result,
     memtable::Memtable,
-    sorted::{Cursor, Deletes, FileId, Merge},
+    sorted::{Cursor, Deletes, FileId, Graveyard, Merge},
     table::{Change, Home, HomeFile, Input, Job, Settled, Shop, Source, Staged, Work},
 };
 use arc_swap::ArcSwap;
@@ -101,6 +101,25 @@ impl HashHome {
         self.absorbing.store(age, Ordering::Release);
         (runs, newest)
     }
+
+    /// Nothing is being absorbed into a run any more: merges may take it.
+    fn give_back(&self) {
+        self.absorbing.store(0, Ordering::Release);
+    }
+
+    /// New entries become a run of their own.
+    fn flush(&self, runs: &Runs, input: &Input, shop: &Shop) -> Result<Change> {
+        let (table, memtables) = (runs.table(), input.memtables());
+        // Where there is nothing older, deletes have nothing to delete.
+        let deletes = if runs.layers().is_empty() { Deletes::Hide } else { Deletes::Keep };
+        let hashed = memtables.iter().map(|memtable| memtable.hashed(u64::MAX, table.seed));
+        let mut merge = Merge::new(hashed.collect(), deletes);
+        let (bytes, entries) = sizes(input);
+        let output =
+            Output::new(shop, table, runs.newest_age() + 1, bits_for(table, bytes, entries));
+        let (added, read) = write(&mut merge, output)?;
+        Ok(self.settled(runs, added, read))
+    }
 }
 
 impl Home for HashHome {
@@ -109,33 +128,16 @@ impl Home for HashHome {
     }
 
     fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change> {
-        let memtables = input.memtables();
-        let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum::<u64>();
-        let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum::<u64>();
-        let (runs, newest) = self.claim_newest(bytes);
-        let table = runs.table();
-        let hashed = |memtable: &Arc<Memtable>| memtable.hashed(u64::MAX, table.seed);
-        table.work.flushes.add(1);
-        let Some(newest) = newest else {
-            // Where there is nothing older, deletes have nothing to delete.
-            let deletes = if runs.layers().is_empty() { Deletes::Hide } else { Deletes::Keep };
-            let mut input = Merge::new(memtables.iter().map(hashed).collect(), deletes);
-            let bits = bits_for(table, bytes, entries);
-            let output = Output::new(shop, table, runs.newest_age() + 1, bits);
-            let (added, read) = write(&mut input, output)?;
-            return Ok(self.settled(&runs, added, read));
+        let (runs, newest) = self.claim_newest(sizes(input).0);
+        runs.table().work.flushes.add(1);
+        let change = match newest {
+            Some(newest) => absorb_into(&newest, runs.table(), input, shop),
+            None => self.flush(&runs, input, shop),
         };
-        let hashed = memtables.iter().map(|memtable| Source::Hashed(hashed(memtable)));
-        let older = Source::Other(Box::new(LayerCursor::new(newest.clone())));
-        let mut input = Merge::new(hashed.chain([older]).collect(), Deletes::Keep);
-        let (raw, older) = (newest.raw_bytes(), newest.entries());
-        let bits = bits_for(table, bytes + raw, entries + older);
-        let output = Output::new(shop, table, newest.age(), bits);
-        let (added, read) = write(&mut input, output)?;
-        table.work.bytes_absorbed.add(read.saturating_sub(raw));
-        table.work.bytes_read.add(raw);
-        let removed = newest.files().iter().map(|run| run.meta().file).collect();
-        Ok(Edited { added, removed, age: Some(newest.age()), ..Edited::default() }.into())
+        if change.is_err() {
+            self.give_back();
+        }
+        change
     }
 
     fn ingest(
@@ -173,8 +175,7 @@ impl Home for HashHome {
         let current = self.current.load_full();
         let edited = Edited::of(change);
         let age = edited.age.unwrap_or(current.newest_age() + 1);
-        let is_step = edited.is_step;
-        let is_absorb = edited.age.is_some() && !is_step;
+        let (is_step, is_absorbed) = (edited.is_step, edited.is_absorbed());
         let find = |file: &FileId| Some(Arc::new(current.find(*file)?) as Arc<dyn HomeFile>);
         let retired = edited.removed.iter().filter_map(find).collect();
         let (removed, added) = (edited.removed, edited.added);
@@ -185,7 +186,7 @@ impl Home for HashHome {
         let added = added.iter().filter_map(|run| find_in(&next, run));
         let added = added.map(|file| (0, file)).collect();
         self.step_staged.store(is_step, Ordering::Release);
-        self.absorb_staged.store(is_absorb, Ordering::Release);
+        self.absorb_staged.store(is_absorbed, Ordering::Release);
         Staged { added, removed, root: None, next, retired }
     }
 
@@ -195,7 +196,7 @@ impl Home for HashHome {
             self.current.store(runs);
         }
         if self.absorb_staged.swap(false, Ordering::AcqRel) {
-            self.absorbing.store(0, Ordering::Release);
+            self.give_back();
         }
         let mut merges = self.merges.lock();
         if self.step_staged.swap(false, Ordering::AcqRel)
@@ -205,10 +206,52 @@ impl Home for HashHome {
         }
     }
 
+    fn discard(&self, change: Change, graveyard: &Arc<Graveyard>) {
+        change.fresh.iter().for_each(|file| file.retire(graveyard));
+        if Edited::of(change).is_absorbed() {
+            self.give_back();
+        }
+    }
+
+    fn withdraw(&self, _staged: Staged) {
+        self.step_staged.store(false, Ordering::Release);
+        if self.absorb_staged.swap(false, Ordering::AcqRel) {
+            self.give_back();
+        }
+    }
+
     fn pressure(&self) -> f64 {
         let runs = self.current.load();
         runs.table().options.pressure(runs.layers().len())
     }
+}
+
+/// New entries and those of the newest run become one run, in its place.
+fn absorb_into(
+    newest: &Arc<Layer>,
+    table: &Arc<Table>,
+    input: &Input,
+    shop: &Shop,
+) -> Result<Change> {
+    let hashed = |memtable: &Arc<Memtable>| memtable.hashed(u64::MAX, table.seed);
+    let memtables = input.memtables().iter().map(|memtable| Source::Hashed(hashed(memtable)));
+    let older = Source::Other(Box::new(LayerCursor::new(newest.clone())));
+    let mut merge = Merge::new(memtables.chain([older]).collect(), Deletes::Keep);
+    let (raw, (bytes, entries)) = (newest.raw_bytes(), sizes(input));
+    let bits = bits_for(table, bytes + raw, entries + newest.entries());
+    let (added, read) = write(&mut merge, Output::new(shop, table, newest.age(), bits))?;
+    table.work.bytes_absorbed.add(read.saturating_sub(raw));
+    table.work.bytes_read.add(raw);
+    let removed = newest.files().iter().map(|run| run.meta().file).collect();
+    Ok(Edited { added, removed, age: Some(newest.age()), ..Edited::default() }.into())
+}
+
+/// How many bytes the memtables have, and how many entries.
+fn sizes(input: &Input) -> (u64, u64) {
+    let memtables = input.memtables();
+    let bytes = memtables.iter().map(|memtable| memtable.bytes() as u64).sum();
+    let entries = memtables.iter().map(|memtable| memtable.entries() as u64).sum();
+    (bytes, entries)
 }
 
 /// Writes all of the input; says how many bytes of keys and values that was.

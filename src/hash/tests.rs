@@ -330,6 +330,35 @@ fn where_runs_are_too_many_new_entries_join_the_newest() {
     assert_eq!(host.runs(), 1);
 }
 
+/// What could not be published leaves the run it was to replace to merges.
+#[test]
+fn a_run_that_was_absorbed_into_in_vain_is_merged() {
+    for is_staged in [false, true] {
+        let mut host = Host::new(HashOptions::default().runs(2));
+        host.write(&puts(0..2_000, 100));
+        host.write(&puts(0..300, 50));
+        host.write(&puts(0..100, 50));
+        assert_eq!(host.runs(), 3);
+        let before = host.model.clone();
+        let in_vain = host.absorb(&puts(0..100, 40));
+        let fresh = in_vain.fresh.clone();
+        if is_staged {
+            let staged = host.home.stage(in_vain);
+            host.home.withdraw(staged);
+            fresh.iter().for_each(|file| file.retire(&host.graveyard));
+        } else {
+            host.home.discard(in_vain, &host.graveyard);
+        }
+        drop(fresh);
+        host.bury();
+        host.model = before;
+        host.check();
+        while host.step(true) {}
+        assert_eq!(host.runs(), 1);
+        host.check();
+    }
+}
+
 #[test]
 fn a_failed_step_changes_nothing() {
     let mut host = Host::new(HashOptions::default().file_bytes(64 << 10));

@@ -70,6 +70,12 @@ impl<'a> Line<'a> {
         (below.min(tagged), usize::from(equal).min(tagged.saturating_sub(below)))
     }
 
+    /// Bytes from its record `i`, which has a tag, to the next one.
+    #[inline(always)]
+    pub(super) fn step(self, i: usize) -> usize {
+        self.0.get(STEPS_AT + i).map_or(0, |step| usize::from(*step)) * UNIT
+    }
+
     /// The unit of its record `i`, which has a tag or follows one that has.
     #[inline(always)]
     pub(super) fn unit(self, i: usize) -> u64 {

@@ -99,8 +99,9 @@ impl HashRun {
         }
         let (page, within) = self.unit_place(line.unit(below))?;
         let place = page as usize + within;
-        prefetch(map, place);
-        prefetch(map, place + LINE);
+        // A longer record is read on by the processor itself.
+        let last = place + line.step(below).clamp(1, 2 * LINE + 1) - 1;
+        [place, place + LINE, last].iter().for_each(|at| prefetch(map, *at));
         Ok(Candidate::At(place as u64))
     }
 
