@@ -1,6 +1,9 @@
 //! One segment being written: a file made ready before its first record.
 
-use super::format::{FIRST_RECORD_AT, HEAD_BYTES, Header, Identity, SegmentId, segment_name};
+use super::{
+    format::{FIRST_RECORD_AT, HEAD_BYTES, Header, Identity, SegmentId, segment_name},
+    train::{Handles, LANES},
+};
 use crate::{
     Error, Result,
     vfs::{Access, File, Folder, MapMut, SyncKind, read_exact_at, write_all_at},
@@ -16,6 +19,8 @@ pub(super) struct Segment {
     pub(super) id: SegmentId,
     pub(super) name: String,
     pub(super) file: Arc<dyn File>,
+    /// To sync it with.
+    pub(super) handles: Handles,
     pub(super) map: Option<Box<dyn MapMut>>,
     pub(super) bytes: u64,
 }
@@ -36,8 +41,9 @@ impl Segment {
         let file = open_new(folder, &name, id != identity.start)
             .map_err(|e| Error::io("create a log segment", &name, e))?;
         let header = Header { identity, segment: id, bytes }.encode();
-        match prepare(&*file, bytes, &header, mapped) {
-            Ok(map) => Ok(Self { id, name, file, map, bytes }),
+        let prepared = prepare(&*file, bytes, &header, mapped);
+        match prepared.and_then(|map| Ok((map, handles(folder, &name, &file)?))) {
+            Ok((map, handles)) => Ok(Self { id, name, file, handles, map, bytes }),
             Err(e) => {
                 // The file is of no use; that it could not be removed would be no news.
                 let _ = folder.remove(&name);
@@ -114,6 +120,15 @@ fn prepare(
     file.sync(SyncKind::Full)?;
     // A mapping only saves time: where there is none, records are written.
     Ok(if mapped { file.map_mut(bytes).ok().flatten() } else { None })
+}
+
+/// A handle for each lane of the train.
+fn handles(folder: &dyn Folder, name: &str, file: &Arc<dyn File>) -> io::Result<Handles> {
+    let mut handles = [(); LANES].map(|()| file.clone());
+    for handle in handles.iter_mut().skip(1) {
+        *handle = folder.open(name, Access::Write)?;
+    }
+    Ok(handles)
 }
 
 /// Writes head, parts and padding with one call.

@@ -136,7 +136,7 @@ impl Log {
             folder,
             options,
             identity,
-            train: Train::new(synced, Arc::clone(&segment.file)),
+            train: Train::new(synced, segment.handles.clone()),
             ahead: Mutex::new(ahead),
             in_use: Mutex::new(InUse { sealed: VecDeque::new(), active: first }),
             mapped: Mutex::new(Mapped::of(&segment)),
@@ -310,7 +310,7 @@ impl Log {
 
     /// The writer has gone on from `full` to `next`.
     pub(super) fn seal(&self, full: Sealed, map: Option<Box<dyn MapMut>>, next: &Segment) {
-        self.train.add(next.id, Arc::clone(&next.file));
+        self.train.add(next.id, next.handles.clone());
         let id = full.id;
         *self.mapped.lock() = Mapped::of(next);
         {

@@ -6,9 +6,14 @@
 //! there is no leader, no queue and no timer, and a lone writer hands nothing to anybody. Nobody
 //! holds a lock while syncing, and appending takes none of the train's but when a segment fills.
 //!
+//! Disks take more than one sync at a time, so who comes while one is under way need not wait for
+//! it: there are a few lanes, and a train may leave on each. Trains arrive in the order in which
+//! they left, so a position counts as durable only after all before it.
+//!
 //! After a failed sync, nothing is known about what was written before it (Linux marks the pages
 //! clean and forgets them: Rebello et al., "Can Applications Recover from fsync Failures?", ATC
-//! 2020). So the first failure poisons the log for good and no sync is tried again.
+//! 2020). So the first failure poisons the log for good and no sync is tried again. A file handle
+//! hears of each failure once; so each lane has a handle of its own, and none gets another's news.
 //!
 //! [`Station`] is the state and its transitions, free of threads and files, so that a test can
 //! try every interleaving; [`Train`] adds the lock, the waiting and the syncing.
@@ -27,75 +32,117 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How many syncs may be under way at once.
+pub(super) const LANES: usize = 2;
 /// The longest a driver waits for others.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
+
+/// One file, opened for each lane.
+pub(super) type Handles = [Arc<dyn File>; LANES];
 
 /// The state that boarding and arriving threads share.
 #[derive(Clone, Debug)]
 struct Station<F> {
     synced: Position,
-    under_way: bool,
+    /// The trains that have not arrived, in the order in which they leave.
+    under_way: VecDeque<Leaving>,
     /// The segments that may have unsynced bytes, oldest first.
     unsynced: VecDeque<(SegmentId, F)>,
     failed: Option<Error>,
+    /// A sync has failed: whatever another one says, nobody knows what is durable.
+    has_lost: bool,
+}
+
+/// A train that has not arrived.
+#[derive(Clone, Debug)]
+struct Leaving {
+    lane: usize,
+    /// How far it takes the log; `None` while it waits at the station, and then takes everybody.
+    target: Option<Position>,
+    /// How it went, if those before it are still under way.
+    result: Option<Result<()>>,
 }
 
 /// What a thread that wants a position durable has to do.
 #[derive(Debug)]
-enum Board<F> {
+enum Board {
     Covered,
-    /// A sync is under way: look again when it has arrived.
-    Wait,
-    /// Sync these files, in this order, and then report to [`Station::arrive`].
-    Drive(Trip<F>),
+    /// Look again when the train on this lane has arrived: it takes us, or all lanes are taken.
+    Wait(usize),
+    /// Call [`Station::depart`], sync what it says, and then report to [`Station::arrive`].
+    Drive(usize),
     Failed(Error),
 }
 
+/// What to sync, in this order.
 #[derive(Clone, Debug)]
 struct Trip<F> {
-    /// What will be durable after it.
-    target: Position,
+    lane: usize,
     files: Vec<(SegmentId, F)>,
 }
 
 impl<F: Clone> Station<F> {
     fn new(synced: Position) -> Self {
-        Self { synced, under_way: false, unsynced: VecDeque::new(), failed: None }
+        let (under_way, unsynced) = (VecDeque::new(), VecDeque::new());
+        Self { synced, under_way, unsynced, failed: None, has_lost: false }
     }
 
-    /// Asks for all up to `upto` to be durable; who has to drive goes on to `reach`, which was
-    /// appended before this state was locked, so that the segments up to it are known.
-    fn board(&mut self, upto: Position, reach: Position) -> Board<F> {
+    /// Asks for all up to `upto` to be durable.
+    fn board(&mut self, upto: Position) -> Board {
         if upto <= self.synced {
             return Board::Covered;
         }
         if let Some(error) = &self.failed {
             return Board::Failed(error.clone());
         }
-        if self.under_way {
-            return Board::Wait;
+        let takes_us = |train: &Leaving| train.target.is_none_or(|target| upto <= target);
+        let is_free = |lane: &usize| self.under_way.iter().all(|train| train.lane != *lane);
+        if let Some(train) = self.under_way.iter().find(|train| takes_us(train)) {
+            return Board::Wait(train.lane);
         }
-        self.under_way = true;
-        Board::Drive(self.trip(reach))
+        let Some(lane) = (0..LANES).find(is_free) else {
+            return Board::Wait(self.under_way.front().map_or(0, |train| train.lane));
+        };
+        self.under_way.push_back(Leaving { lane, target: None, result: None });
+        Board::Drive(lane)
     }
 
-    /// The trip that makes all up to `reach` durable.
-    fn trip(&self, reach: Position) -> Trip<F> {
+    /// The train on `lane` leaves for `reach`, which was appended before this state was locked, so
+    /// that the segments up to it are known.
+    fn depart(&mut self, lane: usize, reach: Position) -> Trip<F> {
+        if let Some(train) = self.under_way.iter_mut().find(|train| train.lane == lane) {
+            train.target = Some(reach);
+        }
         let within_reach = self.unsynced.iter().take_while(|(id, _)| *id <= reach.segment());
-        Trip { target: reach, files: within_reach.cloned().collect() }
+        Trip { lane, files: within_reach.cloned().collect() }
     }
 
-    /// The sync under way has ended. What it made durable counts even if a write failed since.
-    fn arrive(&mut self, target: Position, result: Result<(), Error>) {
-        self.under_way = false;
-        match result {
-            Ok(()) => {
-                self.synced = self.synced.max(target);
-                while self.unsynced.front().is_some_and(|(id, _)| *id < target.segment()) {
-                    self.unsynced.pop_front();
-                }
+    /// The sync on `lane` has ended: says on which lanes trains have arrived. What it made durable
+    /// counts even if a write failed since.
+    fn arrive(&mut self, lane: usize, result: Result<()>) -> [bool; LANES] {
+        let mut arrived = [false; LANES];
+        if let Err(cause) = &result {
+            self.has_lost = true;
+            drop(self.fail(cause));
+        }
+        if let Some(train) = self.under_way.iter_mut().find(|train| train.lane == lane) {
+            train.result = Some(result);
+        }
+        while let Some(train) = self.under_way.pop_front_if(|train| train.result.is_some()) {
+            arrived[train.lane % LANES] = true;
+            if let (Some(Ok(())), Some(target), false) = (train.result, train.target, self.has_lost)
+            {
+                self.reach(target);
             }
-            Err(cause) => drop(self.fail(&cause)),
+        }
+        arrived
+    }
+
+    /// All up to `target` is durable.
+    fn reach(&mut self, target: Position) {
+        self.synced = self.synced.max(target);
+        while self.unsynced.front().is_some_and(|(id, _)| *id < target.segment()) {
+            self.unsynced.pop_front();
         }
     }
 
@@ -121,8 +168,8 @@ pub(super) struct Train {
     has_failed: AtomicBool,
     /// Not `parking_lot`'s: that wakes waiters one by one, each by the one before, and the last
     /// of many would miss the next train.
-    station: Mutex<Station<Arc<dyn File>>>,
-    arrived: Condvar,
+    station: Mutex<Station<Handles>>,
+    arrived: [Condvar; LANES],
     crowd: Crowd,
     syncs: AtomicU64,
     rides: AtomicU64,
@@ -130,36 +177,37 @@ pub(super) struct Train {
 
 impl Train {
     /// A log whose first segment is durable up to `synced`.
-    pub(super) fn new(synced: Position, file: Arc<dyn File>) -> Self {
+    pub(super) fn new(synced: Position, handles: Handles) -> Self {
         let mut station = Station::new(synced);
-        station.unsynced.push_back((synced.segment(), file));
+        station.unsynced.push_back((synced.segment(), handles));
         Self {
             appended: AtomicU64::new(synced.raw()),
             synced: AtomicU64::new(synced.raw()),
             has_failed: AtomicBool::new(false),
             station: Mutex::new(station),
-            arrived: Condvar::new(),
+            arrived: std::array::from_fn(|_| Condvar::new()),
             crowd: Crowd::default(),
             syncs: AtomicU64::new(0),
             rides: AtomicU64::new(0),
         }
     }
 
-    fn station(&self) -> MutexGuard<'_, Station<Arc<dyn File>>> {
+    fn station(&self) -> MutexGuard<'_, Station<Handles>> {
         // A thread that panicked while it held the lock left the state whole: each change is one.
         self.station.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait<'a>(
         &self,
-        station: MutexGuard<'a, Station<Arc<dyn File>>>,
-    ) -> MutexGuard<'a, Station<Arc<dyn File>>> {
-        self.arrived.wait(station).unwrap_or_else(PoisonError::into_inner)
+        station: MutexGuard<'a, Station<Handles>>,
+        lane: usize,
+    ) -> MutexGuard<'a, Station<Handles>> {
+        self.arrived[lane % LANES].wait(station).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on records may be appended to this segment.
-    pub(super) fn add(&self, id: SegmentId, file: Arc<dyn File>) {
-        self.station().unsynced.push_back((id, file));
+    pub(super) fn add(&self, id: SegmentId, handles: Handles) {
+        self.station().unsynced.push_back((id, handles));
     }
 
     /// Nobody needs the segments before `below` any more: they are not worth a sync.
@@ -207,28 +255,25 @@ impl Train {
             self.rides.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        self.crowd.waiting.fetch_add(1, Ordering::Relaxed);
-        let result = self.travel(upto, reach);
-        self.crowd.waiting.fetch_sub(1, Ordering::Relaxed);
-        result
+        self.crowd.boarding.fetch_add(1, Ordering::Relaxed);
+        self.travel(upto, reach)
     }
 
     fn travel(&self, upto: Position, reach: impl Fn(Position) -> Position) -> Result<()> {
         let mut drove = false;
         let mut station = self.station();
         loop {
-            let appended = self.appended();
-            match station.board(upto.min(appended), reach(appended)) {
+            match station.board(upto.min(self.appended())) {
                 Board::Covered => break,
                 Board::Failed(error) => return Err(error),
-                Board::Wait => station = self.wait(station),
-                Board::Drive(trip) => {
+                Board::Wait(lane) => station = self.wait(station, lane),
+                Board::Drive(lane) => {
                     drop(station);
                     drove = true;
-                    let trip = match self.crowd.gather() {
-                        true => self.station().trip(reach(self.appended())),
-                        false => trip,
-                    };
+                    self.crowd.gather(lane);
+                    // What is appended by then lies in segments that the station knows.
+                    let trip = self.station().depart(lane, reach(self.appended()));
+                    self.crowd.depart(lane);
                     self.drive(&trip);
                     station = self.station();
                 }
@@ -240,20 +285,24 @@ impl Train {
         Ok(())
     }
 
-    fn drive(&self, trip: &Trip<Arc<dyn File>>) {
-        let mut arrival = Arrival { train: self, target: trip.target, result: None };
+    fn drive(&self, trip: &Trip<Handles>) {
+        let mut arrival = Arrival { train: self, lane: trip.lane, result: None };
         let start = Instant::now();
-        arrival.result = Some(sync_all(&trip.files));
+        arrival.result = Some(sync_all(trip));
         self.crowd.took(start.elapsed());
         self.syncs.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn arrive(&self, target: Position, result: Result<()>) {
+    fn arrive(&self, lane: usize, result: Result<()>) {
         let mut station = self.station();
-        station.arrive(target, result);
+        let arrived = station.arrive(lane, result);
         self.synced.store(station.synced.raw(), Ordering::Release);
         self.has_failed.store(station.failed.is_some(), Ordering::Release);
-        self.arrived.notify_all();
+        for (waiters, has_arrived) in self.arrived.iter().zip(arrived) {
+            if has_arrived {
+                waiters.notify_all();
+            }
+        }
     }
 
     /// Ends all writing; the error is the one that everybody gets from now on.
@@ -261,7 +310,7 @@ impl Train {
         let mut station = self.station();
         let error = station.fail(cause);
         self.has_failed.store(true, Ordering::Release);
-        self.arrived.notify_all();
+        self.arrived.iter().for_each(Condvar::notify_all);
         error
     }
 
@@ -278,36 +327,43 @@ impl Train {
     }
 }
 
-/// Who waits for the train, and who may be expected to.
+/// Who waits for a train, and who may be expected to.
 ///
 /// When a train arrives, all its passengers are on their way back to the station at once; one that
-/// left with the first of them would be nearly empty, and the others would wait for two. So where
-/// there was a crowd, the driver gives it a moment to come back: at most half as long as a sync
-/// takes, and none for a lone writer.
+/// left with the first of them would be nearly empty, and the others would wait for another. So
+/// where there was a crowd, the driver gives it a moment to come back: at most half as long as a
+/// sync takes, and none for a lone writer.
 #[derive(Debug, Default)]
 struct Crowd {
-    /// Threads in `sync`.
-    waiting: AtomicU64,
-    /// How many there were when the last train left.
-    expected: AtomicU64,
+    /// Threads that came to the station since the last train left.
+    boarding: AtomicU64,
+    /// How many the last train on each lane took along.
+    expected: [AtomicU64; LANES],
     /// How long the last sync took.
     sync_nanos: AtomicU64,
 }
 
 impl Crowd {
-    /// Waits for as many as last time; whether that took any time.
-    fn gather(&self) -> bool {
-        let expected = self.expected.load(Ordering::Relaxed);
-        let is_worth_it = expected > 1;
-        if is_worth_it {
-            let patience = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / 2);
-            let start = Instant::now();
-            while self.waiting.load(Ordering::Relaxed) < expected && start.elapsed() < patience {
-                std::thread::yield_now();
-            }
+    /// Waits for as many as last time.
+    fn gather(&self, lane: usize) {
+        let expected = self.expected(lane).load(Ordering::Relaxed);
+        if expected <= 1 {
+            return;
         }
-        self.expected.store(self.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
-        is_worth_it
+        let patience = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / 2);
+        let start = Instant::now();
+        while self.boarding.load(Ordering::Relaxed) < expected && start.elapsed() < patience {
+            std::thread::yield_now();
+        }
+    }
+
+    fn depart(&self, lane: usize) {
+        let aboard = self.boarding.swap(0, Ordering::Relaxed);
+        self.expected(lane).store(aboard, Ordering::Relaxed);
+    }
+
+    fn expected(&self, lane: usize) -> &AtomicU64 {
+        &self.expected[lane % LANES]
     }
 
     fn took(&self, time: Duration) {
@@ -319,20 +375,20 @@ impl Crowd {
 /// Reports the end of a sync even if the file's code panicked, so that nobody waits for ever.
 struct Arrival<'a> {
     train: &'a Train,
-    target: Position,
+    lane: usize,
     result: Option<Result<()>>,
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
         let panicked = || Err(Error::new(ErrorKind::Io, "panicked while syncing"));
-        self.train.arrive(self.target, self.result.take().unwrap_or_else(panicked));
+        self.train.arrive(self.lane, self.result.take().unwrap_or_else(panicked));
     }
 }
 
-fn sync_all(files: &[(SegmentId, Arc<dyn File>)]) -> Result<()> {
-    for (id, file) in files {
-        let synced = file.sync(SyncKind::Data);
+fn sync_all(trip: &Trip<Handles>) -> Result<()> {
+    for (id, handles) in &trip.files {
+        let synced = handles[trip.lane % LANES].sync(SyncKind::Data);
         synced.map_err(|e| Error::io("sync the log", &segment_name(*id), e))?;
     }
     Ok(())
@@ -364,7 +420,10 @@ mod tests {
         /// The rest of an append: the bytes are written, their end is not published yet.
         Publish(Position),
         Board(Position),
-        Wait(Position),
+        /// For the train on a lane.
+        Wait(Position, usize),
+        /// The train on this lane is about to leave.
+        Depart(Position, usize),
         /// Syncing the trip's files, the next one being the numbered.
         Sync(Position, Trip<SegmentId>, usize),
         Done,
@@ -382,6 +441,9 @@ mod tests {
         /// The sync that fails, counted down.
         fails_in: u32,
         lost: bool,
+        lost_in: Option<SegmentId>,
+        /// Segments and lanes: handles other than the one that failed, which have yet to hear.
+        news: Vec<(SegmentId, usize)>,
     }
 
     impl World {
@@ -398,6 +460,8 @@ mod tests {
                 threads: vec![(Doing::Append, rounds); threads],
                 fails_in,
                 lost: false,
+                lost_in: None,
+                news: Vec::new(),
             }
         }
 
@@ -405,7 +469,7 @@ mod tests {
         fn step(&mut self, n: usize) -> bool {
             let (doing, rounds) = self.threads[n].clone();
             let next = match doing {
-                Doing::Done | Doing::Wait(_) => return false,
+                Doing::Done | Doing::Wait(..) => return false,
                 Doing::Append if self.writer.is_some() => return false,
                 Doing::Append => {
                     self.writer = Some(n);
@@ -417,6 +481,9 @@ mod tests {
                     Doing::Board(end)
                 }
                 Doing::Board(upto) => self.board(upto),
+                Doing::Depart(upto, lane) => {
+                    Doing::Sync(upto, self.station.depart(lane, self.appended), 0)
+                }
                 Doing::Sync(upto, trip, at) => self.sync(upto, trip, at),
             };
             self.threads[n] = match next {
@@ -441,13 +508,13 @@ mod tests {
         }
 
         fn board(&mut self, upto: Position) -> Doing {
-            match self.station.board(upto, self.appended) {
+            match self.station.board(upto) {
                 Board::Covered => {
                     assert!(self.disk.covers(upto), "{upto:?} is not durable: {self:?}");
                     Doing::Done
                 }
-                Board::Wait => Doing::Wait(upto),
-                Board::Drive(trip) => Doing::Sync(upto, trip, 0),
+                Board::Wait(lane) => Doing::Wait(upto, lane),
+                Board::Drive(lane) => Doing::Depart(upto, lane),
                 Board::Failed(_) => {
                     assert!(self.lost, "failed for nothing: {self:?}");
                     Doing::Done
@@ -459,18 +526,26 @@ mod tests {
             let mut result = Ok(());
             if let Some((id, _)) = trip.files.get(at) {
                 self.fails_in = self.fails_in.saturating_sub(1);
-                if self.fails_in == 0 {
-                    self.lost = true;
+                if self.fails_in == 0 && !self.lost {
+                    (self.lost, self.lost_in) = (true, Some(*id));
+                    let others = (0..LANES).filter(|lane| *lane != trip.lane);
+                    self.news = others.map(|lane| (*id, lane)).collect();
                     result = Err(Error::new(ErrorKind::Io, "failed"));
+                } else if self.news.contains(&(*id, trip.lane)) {
+                    self.news.retain(|news| *news != (*id, trip.lane));
+                    result = Err(Error::new(ErrorKind::Io, "failed before"));
                 } else {
                     let segment = self.disk.0.get_mut(id).unwrap();
-                    segment.1 = segment.0;
+                    // What was marked clean is not written any more.
+                    segment.1 = if self.lost_in == Some(*id) { segment.1 } else { segment.0 };
                     return Doing::Sync(upto, trip, at + 1);
                 }
             }
-            self.station.arrive(trip.target, result);
+            let arrived = self.station.arrive(trip.lane, result);
             for (doing, _) in &mut self.threads {
-                if let Doing::Wait(upto) = *doing {
+                if let Doing::Wait(upto, lane) = *doing
+                    && arrived[lane]
+                {
                     *doing = Doing::Board(upto);
                 }
             }
@@ -523,12 +598,36 @@ mod tests {
         let end = Position::new(1, 8);
         let mut station = Station::new(Position::new(1, 0));
         station.unsynced.push_back((1, 1));
-        assert!(matches!(station.board(end, end), Board::Drive(_)));
+        assert!(matches!(station.board(end), Board::Drive(0)));
+        station.depart(0, end);
         drop(station.fail(&Error::new(ErrorKind::Io, "could not write")));
-        station.arrive(end, Ok(()));
-        assert!(matches!(station.board(end, end), Board::Covered), "it is durable");
+        station.arrive(0, Ok(()));
+        assert!(matches!(station.board(end), Board::Covered), "it is durable");
         let later = Position::new(1, 16);
-        assert!(matches!(station.board(later, later), Board::Failed(_)));
+        assert!(matches!(station.board(later), Board::Failed(_)));
+    }
+
+    #[test]
+    fn trains_arrive_in_the_order_in_which_they_left() {
+        let at = |offset| Position::new(1, offset);
+        let mut station = Station::new(at(0));
+        station.unsynced.push_back((1, 1));
+        assert!(matches!(station.board(at(8)), Board::Drive(0)));
+        assert!(matches!(station.board(at(16)), Board::Wait(0)), "it takes everybody");
+        station.depart(0, at(16));
+        assert!(matches!(station.board(at(16)), Board::Wait(0)), "it is aboard");
+        assert!(matches!(station.board(at(24)), Board::Drive(1)));
+        station.depart(1, at(24));
+        assert!(matches!(station.board(at(32)), Board::Wait(0)), "no lane is free");
+        station.arrive(1, Ok(()));
+        assert_eq!(station.synced, at(0), "the one before may still fail");
+        assert!(matches!(station.board(at(24)), Board::Wait(1)));
+        let mut fails = station.clone();
+        station.arrive(0, Ok(()));
+        assert_eq!((station.synced, station.under_way.len()), (at(24), 0));
+        fails.arrive(0, Err(Error::new(ErrorKind::Io, "failed")));
+        assert_eq!(fails.synced, at(0));
+        assert!(matches!(fails.board(at(8)), Board::Failed(_)));
     }
 
     #[derive(Debug)]
@@ -557,7 +656,8 @@ mod tests {
 
     #[test]
     fn a_panic_while_syncing_leaves_nobody_waiting() {
-        let train = Train::new(Position::new(1, 64), Arc::new(Panics));
+        let handles = std::array::from_fn(|_| Arc::new(Panics) as Arc<dyn File>);
+        let train = Train::new(Position::new(1, 64), handles);
         let end = Position::new(1, 128);
         train.publish(end);
         std::thread::scope(|scope| assert!(scope.spawn(|| train.sync_to(end)).join().is_err()));

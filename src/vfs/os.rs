@@ -551,7 +551,7 @@ mod tests {
         let file = folder.open("x", Access::CreateNew).unwrap();
         file.allocate(LEN as u64).unwrap();
         let Some(mut map) = file.map_mut(LEN as u64).unwrap() else { return };
-        let bytes: Vec<u8> = (0..LEN).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..LEN).map(|i| ((i * 31) >> 3) as u8).collect();
         map.store(0, &bytes);
         let Some(pages) = map.pages() else { return };
         pages.release(0..LEN / 2);

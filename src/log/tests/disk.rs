@@ -89,7 +89,8 @@ impl Disk {
 
     /// Puts a file there, durably.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) {
-        let content = Content { live: bytes.to_vec(), durable: bytes.to_vec(), taken: 0 };
+        let (live, durable) = (bytes.to_vec(), bytes.to_vec());
+        let content = Content { live, durable, ..Content::default() };
         let file = Arc::new(DiskFile(Arc::new(Mutex::new(content)), Arc::clone(&self.0.faults)));
         self.0.files.lock().insert(name.to_owned(), Arc::clone(&file));
         self.0.durable_names.lock().insert(name.to_owned(), file);
@@ -186,6 +187,9 @@ impl Folder for Disk {
 struct Content {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Syncs begun, and the last of them that has ended.
+    syncs: u64,
+    durable_by: u64,
     /// Bytes of the disk's space.
     taken: usize,
 }
@@ -252,9 +256,16 @@ impl File for DiskFile {
         self.1.syncs.fetch_add(1, SeqCst);
         Faults::check(&self.1.fail_syncs)?;
         // Only what was written before the sync began need be durable after it.
-        let now = self.0.lock().live.clone();
+        let (now, number) = {
+            let mut content = self.0.lock();
+            content.syncs += 1;
+            (content.live.clone(), content.syncs)
+        };
         std::thread::yield_now();
-        self.0.lock().durable = now;
+        let mut content = self.0.lock();
+        if content.durable_by < number {
+            (content.durable, content.durable_by) = (now, number);
+        }
         Ok(())
     }
 
