@@ -163,10 +163,7 @@ impl Engine for Sparkey {
             Open::Table(table) => (table.hash, table.log),
             Open::Writer(_) => return Err("it is open for writing".into()),
         };
-        let mut entry = null_mut();
-        // SAFETY: the log is open.
-        check(unsafe { sys::logiter_create(&raw mut entry, log) })?;
-        work(&mut Reader { hash, log, entry })
+        work(&mut Reader::new(hash, log)?)
     }
 
     /// Makes the hash table, and syncs both files, which Sparkey does not.
@@ -207,6 +204,14 @@ impl Drop for Reader {
 }
 
 impl Reader {
+    /// Of an open table, before its first entry.
+    fn new(hash: *mut sys::hashreader, log: *mut sys::logreader) -> Result<Self> {
+        let mut entry = null_mut();
+        // SAFETY: the log is open.
+        check(unsafe { sys::logiter_create(&raw mut entry, log) })?;
+        Ok(Self { hash, log, entry })
+    }
+
     fn is_at_entry(&self) -> bool {
         // SAFETY: the iterator is open.
         let state = unsafe { sys::logiter_state(self.entry) };
@@ -225,9 +230,13 @@ impl Reader {
     }
 }
 
-type Part =
-    unsafe extern "C" fn(*mut sys::logiter, *mut sys::logreader, u64, *mut *mut u8, *mut u64)
-        -> sys::returncode;
+type Part = unsafe extern "C" fn(
+    *mut sys::logiter,
+    *mut sys::logreader,
+    u64,
+    *mut *mut u8,
+    *mut u64,
+) -> sys::returncode;
 
 impl engine::Reader for Reader {
     fn get(&mut self, key: &Key, found: impl FnOnce(&[u8])) -> Result<()> {
@@ -241,8 +250,7 @@ impl engine::Reader for Reader {
 
     /// In the order in which they were written; `from` is not looked at.
     fn scan(&mut self, _: &Key, limit: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        // SAFETY: log and iterator are open.
-        check(unsafe { sys::logiter_reset(self.entry, self.log) })?;
+        *self = Self::new(self.hash, self.log)?;
         for _ in 0..limit {
             // SAFETY: table and iterator are open.
             check(unsafe { sys::logiter_hashnext(self.entry, self.hash) })?;
