@@ -26,6 +26,8 @@ use std::{
 
 /// Full memtables a table may have before its writers wait.
 const SEALED_MAX: usize = 2;
+/// The longest that a write is slowed down, however large it is.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// How many operations of a batch wait for memory at a time.
 const AHEAD: usize = 8;
 /// How long a writer sleeps at most before it looks for room again.
@@ -151,9 +153,15 @@ impl Shared {
         if self.options.threads == 0 {
             return self.work_off_pressure();
         }
-        if let Some(delay) = self.pace.delay(bytes, Instant::now()) {
-            std::thread::sleep(delay);
-            self.pace.note_delay(delay);
+        let start = Instant::now();
+        let mut delay = self.pace.delay(bytes, start);
+        if delay.is_some() {
+            while let Some(nap) = delay.filter(|_| start.elapsed() < PAUSE_MAX) {
+                std::thread::sleep(nap);
+                // A batch is worth many naps.
+                delay = if self.pace.is_easy() { None } else { self.pace.delay(0, Instant::now()) };
+            }
+            self.pace.note_delay(start.elapsed());
         }
         while self.pace.pressure() >= 1.0 {
             let start = Instant::now();

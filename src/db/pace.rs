@@ -13,6 +13,11 @@ use std::{
 
 /// Up to this pressure nobody is slowed.
 const EASY: f64 = 0.6;
+/// The rate at [`EASY`] and the one just before writers have to wait, for the rate at which flushes
+/// go. Merges of a table that has grown go at a small part of that, so it has to fall far: where it
+/// fell to a quarter only, writers came to the wall and waited for seconds.
+const RATE_MOST: f64 = 2.0;
+const RATE_LEAST: f64 = 0.02;
 /// Bytes a second that are assumed until background work has been measured.
 const FIRST_RATE: f64 = 64e6;
 /// A writer sleeps when it is this far ahead of its rate: shorter sleeps are not kept precisely.
@@ -116,7 +121,7 @@ impl Pace {
     pub(super) fn delay(&self, bytes: usize, now: Instant) -> Option<Duration> {
         let ease = ((1.0 - self.pressure()) / (1.0 - EASY)).clamp(0.0, 1.0);
         let mut state = self.state.lock();
-        let rate = state.rate * (0.25 + 1.75 * ease);
+        let rate = state.rate * RATE_MOST * (RATE_LEAST / RATE_MOST).powf(1.0 - ease);
         let start = state.free_at.map_or(now, |at| at.max(now));
         let free_at = start + Duration::from_secs_f64(bytes as f64 / rate);
         state.free_at = Some(free_at);
@@ -166,8 +171,8 @@ mod tests {
         let start = Instant::now();
         let (mut now, mut bytes) = (start, 0.0);
         while now - start < Duration::from_secs(1) {
-            bytes += 10_000.0;
-            now += pace.delay(10_000, now).unwrap_or(Duration::from_micros(1));
+            bytes += 1_000.0;
+            now += pace.delay(1_000, now).unwrap_or(Duration::from_micros(1));
         }
         bytes
     }
