@@ -20,8 +20,9 @@ const RATE_MOST: f64 = 2.0;
 const RATE_LEAST: f64 = 0.02;
 /// Bytes a second that are assumed until background work has been measured.
 const FIRST_RATE: f64 = 64e6;
-/// A writer sleeps when it is this far ahead of its rate: shorter sleeps are not kept precisely.
-const NAP: Duration = Duration::from_micros(200);
+/// A writer sleeps when it is this far ahead of its rate: shorter sleeps are not kept precisely,
+/// and more of them would be in more writers' way.
+const NAP: Duration = Duration::from_millis(1);
 /// The longest single sleep, so that a fall in pressure is noticed.
 const NAP_MAX: Duration = Duration::from_millis(2);
 
