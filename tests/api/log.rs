@@ -109,3 +109,29 @@ fn a_failed_sync_poisons_writes_only() {
     assert_eq!(table.get(b"durable").unwrap().unwrap(), b"1");
     table.insert(b"k", b"v").unwrap();
 }
+
+/// A sync of more than a MiB lets go of the mapped pages it covers: they hold what they held, and
+/// what is written later goes on behind.
+#[test]
+fn large_syncs_of_a_mapped_log_lose_nothing() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let db = Db::builder().threads(0).open(dir.path()).unwrap();
+    let table = db.lsm("table").unwrap();
+    let value = |i: u32| [&i.to_be_bytes()[..], &[7; 300]].concat();
+    for round in 0..4u32 {
+        for i in round * 6_000..(round + 1) * 6_000 {
+            table.insert(&i.to_be_bytes(), &value(i)).unwrap();
+        }
+        db.sync().unwrap();
+    }
+    assert!(db.stats().log_appended > 4 << 20);
+    // As a killed process would leave it.
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    let copied = Db::open(copy.path()).unwrap().lsm("table").unwrap();
+    for i in 0..24_000u32 {
+        assert_eq!(copied.get(&i.to_be_bytes()).unwrap().unwrap(), value(i));
+    }
+}
