@@ -115,7 +115,9 @@ enum Deletion {
     Wholly,
 }
 
-/// A part of the old tree: its keys lie in `low..high`, of which `bound` is what its branch says.
+/// A part of the old tree: its keys lie in `low..high`. Its branch says `bound`, which for the first
+/// child may be shorter than what a branch further up says, and so below `low`: what lies between
+/// is found further left.
 struct Part<'k> {
     at: PageRef,
     level: u8,
@@ -209,7 +211,7 @@ impl<'a, 'w, C: Incoming> Edit<'a, 'w, C> {
         let is_taken =
             changes || self.weaver.is_starved(part.level) || self.is_bridge(part, parent);
         match (is_taken, part.level) {
-            (false, level) => self.weaver.subtree(part.bound, part.at.child(), level),
+            (false, level) => self.weaver.subtree(part.bound.max(part.low), part.at.child(), level),
             (true, 0) => self.leaf(part),
             (true, _) => self.branch(part),
         }

@@ -336,19 +336,59 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn play(options: BtreeOptions, mapped: bool, steps: Vec<Step>) {
+/// How the keys of [`Step`]s are spelled.
+type Spelling = fn(Vec<u8>) -> Vec<u8>;
+
+/// Every digit becomes a syllable: keys of all lengths, that share long beginnings or none.
+fn words(key: Vec<u8>) -> Vec<u8> {
+    const SYLLABLES: [(&str, usize); 10] = [
+        ("a", 1),
+        ("ab", 1),
+        ("ab", 9),
+        ("b", 1),
+        ("ba", 1),
+        ("b", 90),
+        ("c", 1),
+        ("ca", 20),
+        ("c", 300),
+        ("d", 1),
+    ];
+    let (digits, rest) = key.split_at(key.len().min(8));
+    let number: u32 = std::str::from_utf8(&digits[3..]).unwrap().parse().unwrap();
+    let syllable = |digit: u8| {
+        let (syllable, times) = SYLLABLES[usize::from(digit - b'0')];
+        syllable.repeat(times)
+    };
+    let word: String = number.to_string().bytes().map(syllable).collect();
+    [word.as_bytes(), rest].concat()
+}
+
+fn spelled(writes: Vec<Write>, spell: Spelling) -> Vec<Write> {
+    let spelled = |write| match write {
+        Write::Put(key, value) => Write::Put(spell(key), value),
+        Write::Delete(key) => Write::Delete(spell(key)),
+        Write::DeleteRange(start, end) => {
+            let (start, end) = (spell(start), end.map(spell));
+            let end = end.map(|end| end.max(start.clone()));
+            Write::DeleteRange(start, end)
+        }
+    };
+    writes.into_iter().map(spelled).collect()
+}
+
+fn play(options: BtreeOptions, mapped: bool, spell: Spelling, steps: Vec<Step>) {
     let mut host = Host::with(options, mapped);
     for step in steps {
         match step {
-            Step::Write(writes) => host.write(&writes),
-            Step::Fail(writes, staged) => host.fail(&writes, staged),
+            Step::Write(writes) => host.write(&spelled(writes, spell)),
+            Step::Fail(writes, staged) => host.fail(&spelled(writes, spell), staged),
             Step::Ingest(at, n, fill, meanwhile) => {
-                let entries = (at..at + n).map(|n| (key(n), vec![fill; (n % 50) as usize]));
-                host.ingest(&entries.collect(), &meanwhile);
+                let entries = (at..at + n).map(|n| (spell(key(n)), vec![fill; (n % 50) as usize]));
+                host.ingest(&entries.collect(), &spelled(meanwhile, spell));
             }
             Step::Settle(idle) => host.settle(idle),
             Step::WorkBeside(writes, idle) => {
-                host.work_beside(&writes, idle);
+                host.work_beside(&spelled(writes, spell), idle);
             }
             Step::Pin => host.pin(),
             Step::Unpin(i) if i < host.pinned.len() => drop(host.pinned.remove(i)),
@@ -365,7 +405,7 @@ fn play(options: BtreeOptions, mapped: bool, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn answers_as_a_map_does(
@@ -373,10 +413,12 @@ proptest! {
         deltas in 0u32..4,
         ratio in 1u32..20,
         mapped: bool,
+        worded: bool,
         steps in vec(any_step(), 1..30),
     ) {
         let options = BtreeOptions::default().page_bytes(1 << page_bits);
-        play(options.deltas(deltas).rewrite_ratio(ratio), mapped, steps);
+        let spell = if worded { words } else { |key| key };
+        play(options.deltas(deltas).rewrite_ratio(ratio), mapped, spell, steps);
     }
 }
 

@@ -198,7 +198,12 @@ impl<'a> Weaver<'a> {
 
     /// Adds a part of the old tree: all its keys are at or above `key`, and all before are below.
     pub(super) fn subtree(&mut self, key: &[u8], at: Child, level: u8) -> Result<()> {
+        let ends_run = self.is_in_run();
         self.end_run()?;
+        if ends_run && key <= self.last_key.as_slice() {
+            // Nobody would find what lies before it.
+            return Err(self.out.corrupt(at, "a part of the tree is out of order"));
+        }
         for below in 0..usize::from(level) {
             self.end_level(below)?;
         }

@@ -2,7 +2,7 @@
 
 use super::space::Held;
 use crate::{
-    Result,
+    Error, Result,
     sorted::{
         BlockBuilder, BranchBuilder, Child, Extent, FarPages, PageFile, PageRef, birth_of, place,
         seal, stamp,
@@ -58,6 +58,12 @@ impl<'a> PageWriter<'a> {
             branch: Vec::new(),
             pages_written: 0,
         }
+    }
+
+    /// What is wrong with a block of the file.
+    pub(super) fn corrupt(&self, at: Child, what: &str) -> Error {
+        let offset = u64::from(at.unit) * self.page_bytes() as u64;
+        Error::corrupt(self.file.name(), offset, what)
     }
 
     /// Has pages below `limit` taken first.
