@@ -115,9 +115,9 @@ enum Deletion {
     Wholly,
 }
 
-/// A part of the old tree: its keys lie in `low..high`. Its branch says `bound`, which for the first
-/// child may be shorter than what a branch further up says, and so below `low`: what lies between
-/// is found further left.
+/// A part of the old tree: its keys lie in `low..high`. Its branch says `bound`. Of a first child
+/// that may be shorter than what a branch further up says, and so below `low`: what lies between is
+/// found further left.
 struct Part<'k> {
     at: PageRef,
     level: u8,
