@@ -5,7 +5,9 @@
 //! from to a [`Tree`], so the same code serves a run file, a page file and a bucket.
 //!
 //! A block's key in its parent is a lower bound of its keys and above all keys before it. The
-//! leftmost path needs no bounds: whatever is below them goes there as well.
+//! leftmost path needs no bounds: whatever is below them goes there as well. The first key of any
+//! other branch says no more than its parent does, and may say less, as each block cuts its keys to
+//! what it needs.
 
 mod cursor;
 mod lookup;
