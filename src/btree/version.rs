@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Result,
     sorted::{FileId, Found, Graveyard, Lookup, PageFile, PageTree, Run, Span, Tree},
-    table::{HomeFile, HomeStats, LevelStats, Settled, Source, TreeStats, Work},
+    table::{HomeFile, HomeStats, LenderStats, LevelStats, Settled, Source, TreeStats, Work},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -186,6 +186,7 @@ impl Settled for Version {
             file_bytes,
             raw_bytes: counts.raw_bytes,
             levels: Vec::new(),
+            lenders: LenderStats::default(),
             tree: Some(TreeStats {
                 height: tree.root().map_or(0, |root| root.height + 1),
                 leaves: counts.leaves,

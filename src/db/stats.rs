@@ -97,6 +97,7 @@ impl Shared {
             file_bytes: home.file_bytes,
             raw_bytes: home.raw_bytes,
             levels: home.levels,
+            lenders: home.lenders,
             tree: home.tree,
             work: home.work,
         }

@@ -1,29 +1,27 @@
 //! The home itself: opening, taking in what memtables held, and publishing changes.
 
 use super::{
-    LAST, LsmOptions,
+    LAST, LENDERS, LsmOptions,
     change::Edited,
     claims::{Claim, Claims},
     job::{EditJob, MergeJob, SliceJob},
     levels::{Levels, Tree},
+    merging::JOB_FILES,
     older::Older,
     output::{Plan, Poured, fill, pour},
     pick::{Pick, Picker},
     slices::Slices,
-    tier::{Tier, span},
+    tier::span,
 };
 use crate::{
     Error, ErrorKind, Result,
-    sorted::{Cursor, FileId, Run, RunOptions, Span, run_name},
+    sorted::{Cursor, FileId, Run, RunFile, RunOptions, Span, run_name},
     table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Staged, Work},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{any::Any, collections::HashMap, sync::Arc};
-
-/// Most bytes of a job, in files: a job over it is done in slices.
-const JOB_FILES: u64 = 25;
 
 /// The home of an LSM table.
 pub(crate) struct LsmHome {
@@ -36,13 +34,18 @@ pub(crate) struct LsmHome {
 impl LsmHome {
     /// A home of these runs, each with its level, in the order in which they were added.
     pub(crate) fn open(options: LsmOptions, runs: Vec<(u8, Arc<Run>)>) -> Result<Self> {
-        if let Some((level, run)) = runs.iter().find(|(level, _)| *level > LAST) {
+        if let Some((level, run)) = runs.iter().find(|(level, _)| *level > LENDERS) {
             let what = format!("level {level} of the run does not exist");
             return Err(Error::corrupt(&run_name(run.meta().file), 0, what));
         }
+        let files = runs.iter().map(|(_, run)| (run.meta().file, run.file().clone()));
+        let files: HashMap<FileId, Arc<RunFile>> = files.collect();
+        let (lenders, runs): (Vec<_>, Vec<_>) =
+            runs.into_iter().partition(|(level, _)| *level == LENDERS);
+        runs.iter().try_for_each(|(_, run)| run.attach(|file| files.get(&file).cloned()))?;
+        let lenders = lenders.into_iter().map(|(_, run)| run).collect();
         let tree = Arc::new(Tree { options, work: Work::default() });
-        let empty = Levels::new(tree, Vec::new(), std::array::from_fn(|_| Tier::new(Vec::new())));
-        let levels = empty.edited(&[], &runs);
+        let levels = Levels::empty(tree).edited(&[], &runs).with_lenders(lenders);
         levels.check()?;
         Ok(Self {
             current: ArcSwap::from_pointee(levels),
@@ -92,6 +95,28 @@ impl LsmHome {
     }
 }
 
+/// A version whose lenders are those that are needed.
+struct Lends {
+    next: Levels,
+    /// Runs that have become lenders.
+    turned: Vec<(u8, Arc<Run>)>,
+    /// Runs that nobody needs, lenders that were and others.
+    retired: Vec<Arc<Run>>,
+}
+
+/// Of the lenders until now and the runs that are `gone` from the levels, keeps what `next` needs.
+fn lend(next: Levels, gone: Vec<Arc<Run>>) -> Lends {
+    let until_now = next.lenders().runs().to_vec();
+    let next = next.with_lenders(Vec::new());
+    let is_needed = |run: &Arc<Run>| next.lenders().is_needed(run.meta().file);
+    let (mut lenders, mut retired): (Vec<_>, Vec<_>) = until_now.into_iter().partition(is_needed);
+    let (turning, unneeded): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_needed);
+    retired.extend(unneeded);
+    let turned: Vec<_> = turning.iter().map(|run| (LENDERS, run.detached())).collect();
+    lenders.extend(turned.iter().map(|(_, run)| run.clone()));
+    Lends { next: next.with_lenders(lenders), turned, retired }
+}
+
 /// Refuses entries that do not ascend, or are over a limit.
 fn check_entry(last: Option<&Bytes>, key: &Bytes, value: &Bytes) -> Result<()> {
     if last.is_some_and(|last| last >= key) {
@@ -124,6 +149,7 @@ impl Home for LsmHome {
             file_bytes: levels.tree().options.file_limit(),
             grandparents: None,
             grandparent_bytes: 0,
+            lending: None,
         };
         let poured = pour(&mut input, Older::new(levels.tiers(), &within), plan, false)?;
         levels.tree().work.flushes.add(1);
@@ -144,6 +170,7 @@ impl Home for LsmHome {
             file_bytes: levels.tree().options.file_limit(),
             grandparents: None,
             grandparent_bytes: 0,
+            lending: None,
         };
         let poured = fill(entries, check_entry, plan)?;
         Ok(self.settled(&levels, poured))
@@ -202,17 +229,21 @@ impl Home for LsmHome {
         let moved = edited.moved.iter();
         let moved = moved.filter_map(|(file, level)| Some((*level, find(*file)?.clone())));
         let moved: Vec<(u8, Arc<Run>)> = moved.collect();
-        let find_file = |file| Some(find(file)?.clone() as Arc<dyn HomeFile>);
-        let retired = edited.removed.iter().filter_map(|file| find_file(*file)).collect();
+        let gone: Vec<_> = edited.removed.iter().filter_map(|file| find(*file)).cloned().collect();
         let mut removed = edited.removed;
         removed.extend(moved.iter().map(|(_, run)| run.meta().file));
         let kept = current.edited(&removed, &moved);
         let placed = self.place(&kept, edited.added);
-        let next = Arc::new(kept.edited(&[], &placed));
+        let next = kept.edited(&[], &placed);
+        let Lends { next, turned, retired } = lend(next, gone);
+        let ended = retired.iter().map(|run| run.meta().file);
+        let ended: Vec<_> = ended.filter(|file| !runs.contains_key(file)).collect();
+        removed.extend(ended);
         debug_assert!(next.check().is_ok());
-        let added = moved.into_iter().chain(placed);
+        let added = moved.into_iter().chain(placed).chain(turned);
         let added = added.map(|(level, run)| (level, run as Arc<dyn HomeFile>)).collect();
-        Staged { added, removed, root: None, next, retired }
+        let retired = retired.into_iter().map(|run| run as Arc<dyn HomeFile>).collect();
+        Staged { added, removed, root: None, next: Arc::new(next), retired }
     }
 
     fn adopt(&self, staged: &Staged) {

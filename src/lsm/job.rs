@@ -24,8 +24,9 @@ pub(super) struct MergeJob {
 impl Job for MergeJob {
     fn run(&mut self, shop: &Shop) -> Result<Change> {
         let merging = &self.merging;
-        let added = merge(&self.levels, merging, &merging.hull, shop)?;
-        let read = merging.upper_bytes() + merging.lower_bytes();
+        let lending = merging.lending(&self.levels);
+        let added = merge(&self.levels, merging, &merging.hull, &lending, shop)?;
+        let read = lending.bytes_read(&merging.upper) + lending.bytes_read(&merging.lower);
         self.levels.tree().work.bytes_read.add(read);
         Ok(Edited { added, removed: merging.files(), moved: Vec::new() }.into())
     }
@@ -40,12 +41,13 @@ pub(super) struct SliceJob {
 impl Job for SliceJob {
     fn run(&mut self, shop: &Shop) -> Result<Change> {
         let merging = self.slice.merging();
-        let added = merge(&self.levels, merging, self.slice.within(), shop)?;
+        let lending = merging.lending(&self.levels);
+        let added = merge(&self.levels, merging, self.slice.within(), &lending, shop)?;
         let mut removed: Vec<_> = merging.lower.iter().map(|run| run.meta().file).collect();
-        let mut read = merging.lower_bytes();
+        let mut read = lending.bytes_read(&merging.lower);
         if self.slice.is_last() {
             removed.extend(merging.upper.iter().map(|run| run.meta().file));
-            read += merging.upper_bytes();
+            read += lending.bytes_read(&merging.upper);
         }
         self.levels.tree().work.bytes_read.add(read);
         let edited = Edited { added, removed, moved: Vec::new() };

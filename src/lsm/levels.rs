@@ -1,7 +1,8 @@
 //! One version of a table's runs, and how they are read.
 
 use super::{
-    LAST, LEVELS, LsmOptions,
+    LAST, LENDERS, LEVELS, LsmOptions,
+    lenders::Lenders,
     shape::Shape,
     tier::{Tier, pile},
 };
@@ -22,6 +23,7 @@ pub(super) struct Levels {
     piles: Vec<Tier>,
     /// Levels 1 to 6.
     deep: [Tier; LEVELS - 1],
+    lenders: Arc<Lenders>,
     shape: Shape,
 }
 
@@ -32,10 +34,21 @@ pub(super) struct Tree {
 }
 
 impl Levels {
+    /// A version without runs.
+    pub(super) fn empty(tree: Arc<Tree>) -> Self {
+        let deep = std::array::from_fn(|_| Tier::new(Vec::new()));
+        Self::new(tree, Vec::new(), deep, Arc::default())
+    }
+
     /// A version with these runs; those of level 0 newest first.
-    pub(super) fn new(tree: Arc<Tree>, fresh: Vec<Arc<Run>>, deep: [Tier; LEVELS - 1]) -> Self {
+    fn new(
+        tree: Arc<Tree>,
+        fresh: Vec<Arc<Run>>,
+        deep: [Tier; LEVELS - 1],
+        lenders: Arc<Lenders>,
+    ) -> Self {
         let piles = pile(&fresh);
-        let mut levels = Self { tree, fresh, piles, deep, shape: Shape::default() };
+        let mut levels = Self { tree, fresh, piles, deep, lenders, shape: Shape::default() };
         levels.shape = Shape::of(&levels.tree.options, &levels.bytes());
         levels
     }
@@ -54,7 +67,18 @@ impl Levels {
             }
             Tier::new(new_in(level).chain(old.runs().iter().filter(stays)).cloned().collect())
         });
-        Self::new(self.tree.clone(), fresh, deep)
+        Self::new(self.tree.clone(), fresh, deep, self.lenders.clone())
+    }
+
+    /// The same with these lenders.
+    pub(super) fn with_lenders(self, runs: Vec<Arc<Run>>) -> Self {
+        let deep = self.deep.iter().flat_map(|tier| tier.runs().iter());
+        let lenders = Arc::new(Lenders::new(runs, self.fresh.iter().chain(deep)));
+        Self { lenders, ..self }
+    }
+
+    pub(super) fn lenders(&self) -> &Lenders {
+        &self.lenders
     }
 
     pub(super) fn tree(&self) -> &Arc<Tree> {
@@ -208,7 +232,8 @@ impl Settled for Levels {
     }
 
     fn files(&self) -> Vec<(u8, Arc<dyn HomeFile>)> {
-        let runs = self.runs().into_iter();
+        let lenders = self.lenders.runs().iter().map(|run| (LENDERS, run.clone()));
+        let runs = self.runs().into_iter().chain(lenders);
         runs.map(|(level, run)| (level, run as Arc<dyn HomeFile>)).collect()
     }
 
@@ -232,6 +257,8 @@ impl Settled for Levels {
                 stats.levels.push(row);
             }
         }
+        stats.lenders = self.lenders.stats();
+        stats.file_bytes += stats.lenders.bytes;
         stats
     }
 }

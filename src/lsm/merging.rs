@@ -2,6 +2,7 @@
 
 use super::{
     LAST,
+    lenders::Lending,
     levels::Levels,
     older::Older,
     output::{Plan, pour},
@@ -17,6 +18,9 @@ use std::sync::Arc;
 /// How much of the level after the next one may lie below one run, in files: more, and merging the
 /// run further down would be a large job.
 pub(super) const GRANDPARENTS_MAX: u64 = 10;
+
+/// Most bytes of a job, in files: a job over it is done in slices.
+pub(super) const JOB_FILES: u64 = 25;
 
 /// Runs to be merged into one level.
 #[derive(Clone)]
@@ -55,6 +59,14 @@ impl Merging {
     pub(super) fn files(&self) -> Vec<FileId> {
         self.upper.iter().chain(&self.lower).map(|run| run.meta().file).collect()
     }
+
+    /// Which values it leaves where they are.
+    pub(super) fn lending(&self, levels: &Levels) -> Lending {
+        let options = &levels.tree().options;
+        let inputs: Vec<_> = self.upper.iter().chain(&self.lower).collect();
+        let (outcome, most) = (options.run(self.bottom == LAST), JOB_FILES * options.file_limit());
+        Lending::new(levels.lenders(), &inputs, outcome, most)
+    }
 }
 
 fn bytes(runs: &[Arc<Run>]) -> u64 {
@@ -66,6 +78,7 @@ pub(super) fn merge(
     levels: &Levels,
     merging: &Merging,
     within: &Span,
+    lending: &Lending,
     shop: &Shop,
 ) -> Result<Vec<(u8, Arc<Run>)>> {
     let tree = levels.tree();
@@ -88,6 +101,7 @@ pub(super) fn merge(
         file_bytes: tree.options.file_limit(),
         grandparents: levels.below(merging.bottom).next().cloned(),
         grandparent_bytes: GRANDPARENTS_MAX * tree.options.file_limit(),
+        lending: Some(lending),
     };
     let older = Older::new(levels.below(merging.bottom), within);
     let poured = pour(&mut input, older, plan, true)?;

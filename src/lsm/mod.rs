@@ -20,6 +20,10 @@
 //!   without being rewritten (LevelDB): loading keys in order writes each byte once.
 //! - Merges are bounded in bytes (`slices`): space in flight is one job, not the table again.
 //!
+//! - Long values are not copied by merges (`lenders`): the new run says where they lie, and the run
+//!   that has them stays on as a lender, whose entries nobody reads, until half of it is not needed
+//!   any more (WiscKey, Lu et al. 2016, but values begin in the runs they are flushed into).
+//!
 //! Reading: `tier` finds the one run of a level, `levels` asks them in order. Working: `pick`
 //! chooses, `claims` keeps jobs apart, `merging` and `output`
 //! do it, `home` publishes.
@@ -29,6 +33,7 @@ mod claims;
 mod handle;
 mod home;
 mod job;
+mod lenders;
 mod levels;
 mod merging;
 mod older;
@@ -49,3 +54,5 @@ pub use options::LsmOptions;
 const LAST: u8 = 6;
 /// How many levels there are.
 const LEVELS: usize = 7;
+/// The level that lenders have in the manifest.
+pub(crate) const LENDERS: u8 = 7;

@@ -7,6 +7,8 @@ use crate::{
 use bytes::Bytes;
 
 const VERSION: u8 = 1;
+/// What tables have of which nothing is written down.
+const SEPARATE_VALUES: u32 = 16 << 10;
 
 /// How an LSM table lies on disk and when its files are merged.
 ///
@@ -32,6 +34,7 @@ pub struct LsmOptions {
     slow_at: u32,
     stop_at: u32,
     debt_bytes: u64,
+    separate_values: u32,
 }
 
 impl Default for LsmOptions {
@@ -50,6 +53,7 @@ impl Default for LsmOptions {
             slow_at: 20,
             stop_at: 36,
             debt_bytes: 16 << 30,
+            separate_values: SEPARATE_VALUES,
         }
     }
 }
@@ -170,6 +174,19 @@ impl LsmOptions {
         self.fitted()
     }
 
+    /// Bytes of a value, compressed, from which on merges leave it where it was first written, 16 KiB
+    /// by default; `u32::MAX` for never. A value of several pages costs a read of its own anyway,
+    /// and copying it again and again costs more than finding it. For that the file that has it is
+    /// kept until half of what is in it is not needed any more: long values may take up to twice
+    /// their space ([`TableStats::lenders`](crate::TableStats::lenders) says how much they do), and
+    /// scans find them here and there. Values of at most a quarter of a block are always copied, and
+    /// so is what lies in files with more of other things than of such values.
+    #[must_use]
+    pub fn separate_values(mut self, bytes: u32) -> Self {
+        self.separate_values = bytes;
+        self
+    }
+
     fn fitted(mut self) -> Self {
         self.block_bytes = self.block_bytes.clamp(256, 32 << 10).next_power_of_two();
         self.filter_bits = self.filter_bits.min(32);
@@ -193,7 +210,8 @@ impl LsmOptions {
             (true, false) => (self.compression, self.last_filter_bits),
             (true, true) => (self.compression, 0),
         };
-        RunOptions { block_bytes: self.block_bytes as usize, compression, filter_bits }
+        let (block_bytes, lend_from) = (self.block_bytes as usize, self.separate_values);
+        RunOptions { block_bytes, compression, filter_bits, lend_from }
     }
 
     /// How long blocks are, before compression.
@@ -229,12 +247,16 @@ impl LsmOptions {
         files.max(debt as f64 / self.debt_bytes as f64).min(1.0)
     }
 
-    /// As the manifest keeps them: `version u8`, three bytes of choices, then varints.
+    /// As the manifest keeps them: `version u8`, three bytes of choices, then varints; the last one
+    /// only if it is not the default.
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![VERSION, self.compression.id(), self.hot_compression.id()];
         out.push(u8::from(self.expect_hits));
         for number in self.numbers() {
             put_varint(&mut out, number);
+        }
+        if self.separate_values != SEPARATE_VALUES {
+            put_varint(&mut out, self.separate_values.into());
         }
         out.into()
     }
@@ -278,9 +300,18 @@ impl LsmOptions {
             slow_at: reader.varint()?.try_into().ok()?,
             stop_at: reader.varint()?.try_into().ok()?,
             debt_bytes: reader.varint()?,
+            separate_values: match reader.is_empty() {
+                true => SEPARATE_VALUES,
+                false => chosen(reader.varint()?)?,
+            },
         };
         (reader.is_empty() && options.clone().fitted() == options).then_some(options)
     }
+}
+
+/// A choice that is written down because it is not the default.
+fn chosen(bytes: u64) -> Option<u32> {
+    bytes.try_into().ok().filter(|bytes| *bytes != SEPARATE_VALUES)
 }
 
 #[cfg(test)]
@@ -303,7 +334,8 @@ mod tests {
             .merge_at(3)
             .slow_at(9)
             .stop_at(12)
-            .debt_bytes(1 << 33);
+            .debt_bytes(1 << 33)
+            .separate_values(u32::MAX);
         for options in [options, LsmOptions::default()] {
             let bytes = options.encode();
             assert_eq!(LsmOptions::decode(&bytes), Some(options));
@@ -318,6 +350,10 @@ mod tests {
         let options = LsmOptions::default().compression(Compression::Zstd).expect_hits(true);
         let hex: String = options.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "0102000180400e0a8080802080808080010a0814248080808040");
+        let separate = options.clone().separate_values(100).encode();
+        assert_eq!(separate, [&options.encode()[..], &[100]].concat());
+        let default = [&options.encode()[..], &[0x80, 0x80, 0x01]].concat();
+        assert_eq!(LsmOptions::decode(&default), None, "written down without need");
     }
 
     #[test]
@@ -336,7 +372,7 @@ mod tests {
         #[test]
         fn any_choice_is_fitted_and_kept(a: u32, b: u32, c: u32, d: u64, bits: u8) {
             let options = LsmOptions::new().merge_at(a).stop_at(b).slow_at(c).file_bytes(d)
-                .block_bytes(c).base_bytes(d).growth(a).filter_bits(bits).debt_bytes(d);
+                .block_bytes(c).base_bytes(d).growth(a).filter_bits(bits).debt_bytes(d).separate_values(b);
             prop_assert!(options.merge_at < options.slow_at && options.slow_at < options.stop_at);
             prop_assert_eq!(LsmOptions::decode(&options.encode()), Some(options));
         }

@@ -1,18 +1,20 @@
 //! Writing entries as runs of bounded size.
 
 use super::{
+    lenders::Lending,
     older::Older,
     tier::{Tier, span},
 };
 use crate::{
     Result,
     sorted::{
-        Cursor, FileId, Kind, RangeSet, Run, RunOptions, RunWriter, Span, out_of_order, run_name,
+        Cursor, FileId, Kind, Lent, RangeSet, Run, RunFile, RunOptions, RunWriter, Span,
+        out_of_order, run_name,
     },
     table::Shop,
 };
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// Entries written between two pauses of background work, in bytes.
 const BREATH_BYTES: u64 = 1 << 20;
@@ -31,6 +33,8 @@ pub(super) struct Plan<'a> {
     pub(super) grandparents: Option<Tier>,
     /// What must not be overlapped by one run, in bytes.
     pub(super) grandparent_bytes: u64,
+    /// Which values are not to be copied; without it all are.
+    pub(super) lending: Option<&'a Lending>,
 }
 
 /// Writes ascending entries into runs that do not overlap, range deletes included: each run has
@@ -41,6 +45,8 @@ pub(super) struct Output<'a> {
     /// Where the stretch of the run being written starts.
     start: Bytes,
     writer: Option<RunWriter<'a>>,
+    /// The files that the run being written points to.
+    lenders: HashMap<FileId, Arc<RunFile>>,
     overlap: Overlap,
     made: Vec<Arc<Run>>,
     /// Files finished, to be removed again on failure.
@@ -61,23 +67,40 @@ impl<'a> Output<'a> {
         let next =
             plan.grandparents.as_ref().map_or(0, |tier| tier.range_overlapping(&plan.within).start);
         let overlap = Overlap { next, bytes: 0 };
-        let (made, files) = (Vec::new(), Vec::new());
-        Self { plan, range_deletes, start, writer: None, overlap, made, files }
+        let (lenders, made, files) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { plan, range_deletes, start, writer: None, lenders, overlap, made, files }
     }
 
     /// The next entry.
     fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
+        self.writer_for(key)?.add(key, kind, value)
+    }
+
+    /// The next entry, with a value that stays where it is.
+    fn lend(&mut self, key: &[u8], value: &Lent) -> Result<()> {
+        self.writer_for(key)?.add_lent(key, value)?;
+        self.lenders.entry(value.lender.id()).or_insert_with(|| value.lender.clone());
+        Ok(())
+    }
+
+    /// The value at which `input` is, if it is not to be copied.
+    fn lent<C: Cursor + ?Sized>(&self, input: &C) -> Option<Lent> {
+        let lending = self.plan.lending?;
+        input.lent().filter(|value| lending.suits(value))
+    }
+
+    /// The run that an entry of `key` belongs in.
+    fn writer_for(&mut self, key: &[u8]) -> Result<&mut RunWriter<'a>> {
         let passed = self.pass_grandparents(key);
         if let Some(writer) = &self.writer
             && (passed || writer.bytes_written() >= self.plan.file_bytes)
         {
             self.cut(Some(Bytes::copy_from_slice(key)))?;
         }
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => self.begin(key)?,
-        };
-        writer.add(key, kind, value)
+        match self.writer {
+            Some(ref mut writer) => Ok(writer),
+            None => self.begin(key),
+        }
     }
 
     /// Counts what lies below up to `key`; says whether that is too much for one run.
@@ -115,7 +138,10 @@ impl<'a> Output<'a> {
         self.start = stretch.end.unwrap_or_default();
         let meta = writer.finish()?;
         self.files.push(meta.file);
-        self.made.push(Run::open(&*self.plan.shop.folder, meta, &self.plan.shop.access)?);
+        let run = Run::open(&*self.plan.shop.folder, meta, &self.plan.shop.access)?;
+        run.attach(|file| self.lenders.get(&file).cloned())?;
+        self.lenders.clear();
+        self.made.push(run);
         Ok(())
     }
 
@@ -165,10 +191,15 @@ pub(super) fn pour<C: Cursor + ?Sized>(
         key.clear();
         key.extend_from_slice(input.key());
         let kind = input.kind();
-        let value = if kind == Kind::Delete { &[][..] } else { input.value()? };
-        read += (key.len() + value.len()) as u64;
-        if kind == Kind::Put || older.may_hold(&key) {
-            output.add(&key, kind, value)?;
+        read += key.len() as u64;
+        if let Some(value) = output.lent(input) {
+            output.lend(&key, &value)?;
+        } else {
+            let value = if kind == Kind::Delete { &[][..] } else { input.value()? };
+            read += value.len() as u64;
+            if kind == Kind::Put || older.may_hold(&key) {
+                output.add(&key, kind, value)?;
+            }
         }
         if breathe && read >= pause_at {
             pause_at = read + BREATH_BYTES;
@@ -228,6 +259,7 @@ mod tests {
                 file_bytes: 0,
                 grandparents: None,
                 grandparent_bytes: 0,
+                lending: None,
             };
             let entry = |key: &str| Ok((Bytes::copy_from_slice(key.as_bytes()), Bytes::new()));
             let mut entries = [entry("b"), entry(second)].into_iter();

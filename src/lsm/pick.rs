@@ -6,12 +6,13 @@
 //!    of nothing;
 //! 2. the level, level 0 among them, that is most above its limit;
 //! 3. runs that delete much of what lies below them: it takes space, and scans walk over it;
-//! 4. when nothing is written: level 0; runs that delete a little; deletes that have nothing left
+//! 4. runs that point to values in files of which little else is needed;
+//! 5. when nothing is written: level 0; runs that delete a little; deletes that have nothing left
 //!    to delete.
 //!
 //! A level gives the run that overlaps least of the next level for its size, which moves most
 //! bytes down for each byte rewritten. All of it converges: every job takes bytes out of a level
-//! for good, or removes deletes.
+//! for good, or removes deletes, or values from poor lenders.
 
 use super::{
     LAST,
@@ -59,6 +60,7 @@ impl Picker<'_> {
         self.drops()
             .or_else(|| self.most_urgent())
             .or_else(|| self.wasteful(false))
+            .or_else(|| self.poor())
             .or_else(|| if idle { self.at_leisure() } else { None })
     }
 
@@ -193,6 +195,21 @@ impl Picker<'_> {
             below.map(|run| run.entries_in(deleted).unwrap_or(0))
         });
         hidden.sum()
+    }
+
+    /// The run that needs most of a poor lender: written again, with what it needs of that.
+    fn poor(&self) -> Option<Choice> {
+        let leveled = || self.levels.leveled_tiers().filter(|(level, _)| *level > 0);
+        self.levels.lenders().poor().into_iter().find_map(|lender| {
+            let needs = |run: &Arc<Run>| run.meta().borrowed_from(lender);
+            let all =
+                leveled().flat_map(|(level, tier)| tier.runs().iter().map(move |r| (level, r)));
+            let mut runs: Vec<_> = all.filter(|(_, run)| needs(run) > 0).collect();
+            runs.sort_by_cached_key(|(_, run)| Reverse(needs(run)));
+            runs.into_iter().find_map(|(level, run)| {
+                self.claimed(Merging::new(self.levels, level, vec![run.clone()], level)?)
+            })
+        })
     }
 
     /// What makes later reads cheaper.

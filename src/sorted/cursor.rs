@@ -1,6 +1,9 @@
 //! One cursor for everything sorted: memtables, runs, levels, merges of them.
 
-use crate::{Result, Value, sorted::RangeSet};
+use crate::{
+    Result, Value,
+    sorted::{Lent, RangeSet},
+};
 
 /// What an entry says about its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub(crate) trait Cursor: Send {
     /// The value with a pin on what it lies in, so that it outlives the cursor's next move.
     fn pinned_value(&mut self) -> Result<Value> {
         Ok(Value::copied(self.value()?))
+    }
+    /// Where the entry's value lies, unread, if it is one that runs to be written may point to.
+    fn lent(&self) -> Option<Lent> {
+        None
     }
     /// Ranges of keys that this source deletes from every *older* source. Its own entries are
     /// newer than these (or have been filtered by them).

@@ -20,7 +20,7 @@ mod losers;
 #[cfg(test)]
 mod tests;
 
-use super::{Cursor, Kind, RangeSet};
+use super::{Cursor, Kind, Lent, RangeSet};
 use crate::{Result, Value};
 use losers::{Contender, LAST, Losers};
 use std::cmp::Ordering;
@@ -474,6 +474,10 @@ impl<C: Cursor> Cursor for Merge<C> {
 
     fn pinned_value(&mut self) -> Result<Value> {
         self.sources[self.losers.winner().source()].pinned_value()
+    }
+
+    fn lent(&self) -> Option<Lent> {
+        self.sources[self.losers.winner().source()].lent()
     }
 
     fn range_deletes(&self) -> &RangeSet {

@@ -12,6 +12,7 @@
 
 mod block;
 mod cursor;
+mod far;
 mod filter;
 mod frozen;
 mod graveyard;
@@ -26,6 +27,7 @@ pub(crate) use block::{
     place, seal, stamp,
 };
 pub(crate) use cursor::{Cursor, Found, Keeper, Kind, Lookup};
+pub(crate) use far::{FarValue, PACKED_VALUE_MAX, Pointer};
 #[cfg(fuzzing)]
 pub(crate) use filter::{FilterBuilder, LINE, line_may_contain, line_of};
 pub(crate) use frozen::{FOOTER_BYTES, FrozenKind, check_digest, not_opened, open_whole, read};
@@ -37,8 +39,8 @@ pub(crate) use pages::{
 };
 pub(crate) use ranges::{RangeSet, Span};
 pub(crate) use run::{
-    Checked, FarValue, LevelCursor, Lost, Output, PACKED_VALUE_MAX, Run, RunAccess, RunCursor,
-    RunMeta, RunOptions, RunWriter, out_of_order, run_name,
+    Checked, Lent, LevelCursor, Lost, Output, Run, RunAccess, RunCursor, RunFile, RunMeta,
+    RunOptions, RunWriter, out_of_order, run_name,
 };
 pub(crate) use tree::{Root, Step, Tree, TreeCursor};
 
@@ -50,3 +52,5 @@ pub(crate) const MAX_KEY: usize = 16 << 10;
 
 /// How long is what says where a value that lies apart is.
 pub(crate) const FAR_BYTES: usize = 24;
+/// The same of a value in another file.
+pub(crate) const LENT_BYTES: usize = FAR_BYTES + 8;

@@ -47,7 +47,7 @@ pub use snapshot::{Snapshot, TableAt};
 pub(crate) use source::Source;
 pub(crate) use state::{Hit, Sealed, TableId, TableState, View, Visible};
 pub(crate) use stats::HomeStats;
-pub use stats::{LevelStats, TableStats, TreeStats, WorkStats};
+pub use stats::{LenderStats, LevelStats, TableStats, TreeStats, WorkStats};
 pub(crate) use transaction::Checked;
 pub use transaction::{Savepoint, Transaction};
 pub(crate) use work::Work;

@@ -4,7 +4,7 @@ use super::PendingCursor;
 use crate::{
     Result, Value,
     memtable::{HashedCursor, MemtableCursor},
-    sorted::{Cursor, Kind, LevelCursor, PageCursor, RangeSet, RunCursor},
+    sorted::{Cursor, Kind, Lent, LevelCursor, PageCursor, RangeSet, RunCursor},
 };
 
 /// A cursor over one sorted source of a table.
@@ -83,6 +83,9 @@ impl Cursor for Source {
     #[inline]
     fn pinned_value(&mut self) -> Result<Value> {
         each!(self, cursor => cursor.pinned_value())
+    }
+    fn lent(&self) -> Option<Lent> {
+        each!(self, cursor => cursor.lent())
     }
     fn range_deletes(&self) -> &RangeSet {
         each!(self, cursor => cursor.range_deletes())

@@ -14,12 +14,14 @@ pub struct TableStats {
     pub entries: u64,
     /// Settled deletes: keys that hide older entries and go away as they are merged down.
     pub deletes: u64,
-    /// Bytes of settled files.
+    /// Bytes of settled files, lenders among them.
     pub file_bytes: u64,
     /// Bytes of keys and values in them, before prefixes are cut and blocks compressed.
     pub raw_bytes: u64,
     /// One row per level of the home, from the newest.
     pub levels: Vec<LevelStats>,
+    /// Files of an LSM table that are kept for long values in them.
+    pub lenders: LenderStats,
     /// The shape of the one tree of a B+tree table.
     pub tree: Option<TreeStats>,
     /// Work done since the database was opened.
@@ -65,6 +67,19 @@ pub struct LevelStats {
     pub deletes: u64,
     /// The size it is kept below, in bytes; 0 if it is counted in files.
     pub target_bytes: u64,
+}
+
+/// Files of an LSM table whose entries nobody reads any more, but to which entries of other files
+/// point for their values: see [`LsmOptions::separate_values`](crate::LsmOptions::separate_values).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LenderStats {
+    /// How many there are; no level counts them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of values in them that are still needed, compressed.
+    pub needed_bytes: u64,
 }
 
 /// The tree of a B+tree table.
@@ -114,6 +129,7 @@ pub(crate) struct HomeStats {
     pub(crate) file_bytes: u64,
     pub(crate) raw_bytes: u64,
     pub(crate) levels: Vec<LevelStats>,
+    pub(crate) lenders: LenderStats,
     pub(crate) tree: Option<TreeStats>,
     pub(crate) work: WorkStats,
 }

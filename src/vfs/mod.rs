@@ -12,6 +12,7 @@
 //!   [`Folder::sync`] returned `Ok`;
 //! - after a failed `sync` nothing is known about unsynced bytes, and syncing again proves nothing.
 
+use bytes::Bytes;
 use std::{
     fmt, io,
     ops::{Deref, Range},
@@ -125,24 +126,34 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 }
 
-/// A read-only view of a whole file, valid for as long as it lives.
-pub struct Map(MapRepr);
+/// A read-only view of a whole file, valid for as long as it or a clone of it lives.
+#[derive(Clone)]
+pub struct Map {
+    bytes: Bytes,
+    /// The mapping, if the bytes are one.
+    os: Option<Arc<memmap2::Mmap>>,
+}
 
-enum MapRepr {
-    Os(memmap2::Mmap),
-    Heap(Arc<[u8]>),
+/// A mapping as something that bytes can be taken from.
+struct Mapped(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Map {
     pub(crate) fn os(map: memmap2::Mmap) -> Self {
-        Self(MapRepr::Os(map))
+        let map = Arc::new(map);
+        Self { bytes: Bytes::from_owner(Mapped(map.clone())), os: Some(map) }
     }
 
     /// Tells the system that it is read here and there: pages beside those asked for are not read
     /// along.
     pub(crate) fn expect_random(&self) {
         #[cfg(unix)]
-        if let MapRepr::Os(map) = &self.0 {
+        if let Some(map) = &self.os {
             // Advice: what does not help does no harm.
             let _ = map.advise(memmap2::Advice::Random);
         }
@@ -151,17 +162,17 @@ impl Map {
     /// Tells the system that `len` bytes at `at` are read soon.
     pub(crate) fn expect(&self, at: usize, len: usize) {
         #[cfg(unix)]
-        if let MapRepr::Os(map) = &self.0 {
+        if let Some(map) = &self.os {
             let len = len.min(map.len().saturating_sub(at));
             let _ = map.advise_range(memmap2::Advice::WillNeed, at, len);
         }
         #[cfg(not(unix))]
-        let _ = (at, len);
+        let _ = (&self.os, at, len);
     }
 
     /// A view of bytes on the heap, for folders in memory.
     pub fn heap(bytes: Arc<[u8]>) -> Self {
-        Self(MapRepr::Heap(bytes))
+        Self { bytes: Bytes::from_owner(bytes), os: None }
     }
 }
 
@@ -169,10 +180,7 @@ impl Deref for Map {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            MapRepr::Os(map) => map,
-            MapRepr::Heap(bytes) => bytes,
-        }
+        &self.bytes
     }
 }
 

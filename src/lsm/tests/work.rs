@@ -322,7 +322,7 @@ fn overlapping_files_of_a_level_are_found_when_opened() {
     let error = LsmHome::open(small(), runs.clone()).err().unwrap();
     assert!(error.is_corrupt(), "{error}");
     let (_, run) = runs[0].clone();
-    assert!(LsmHome::open(small(), vec![(7, run)]).err().unwrap().is_corrupt());
+    assert!(LsmHome::open(small(), vec![(8, run)]).err().unwrap().is_corrupt());
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use super::{
     Block, CHILD_BYTES, EntryKind, HEADER, MAX_BLOCK, MIN_BLOCK, VARIES, VARIES_WIDE, read_u16,
 };
-use crate::sorted::{FAR_BYTES, MAX_KEY};
+use crate::sorted::{FAR_BYTES, LENT_BYTES, MAX_KEY};
 use std::cmp::Ordering;
 
 /// What is wrong with a block.
@@ -124,7 +124,7 @@ impl<'a> Block<'a> {
         let fits = match id.and_then(EntryKind::from_id) {
             Some(EntryKind::Put) => true,
             Some(EntryKind::Delete) => value_len == 0,
-            Some(EntryKind::Far) => value_len == FAR_BYTES,
+            Some(EntryKind::Far) => [FAR_BYTES, LENT_BYTES].contains(&value_len),
             None => false,
         };
         fits.then_some(()).ok_or("an entry is of an unknown kind")

@@ -436,6 +436,7 @@ impl Tree for PageTree {
             Held::Ahead { window, at, len } => {
                 window.bytes().get(*at..*at + *len).unwrap_or_default()
             }
+            Held::Lent(value) => value.as_slice(),
         }
     }
 
@@ -446,6 +447,7 @@ impl Tree for PageTree {
                 Value::pinned(&Arc::new(pinned), bytes)
             }
             Held::Frame(frame) => Value::pinned(frame, bytes),
+            Held::Lent(value) => value.clone(),
             Held::Mapped { .. } | Held::Ahead { .. } => Value::copied(bytes),
         }
     }

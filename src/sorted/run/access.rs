@@ -1,8 +1,8 @@
 //! Reaching a run's blocks: in the mapping, or through the cache.
 
 use super::{
-    Run,
-    format::{FarValue, LINES_A_PAGE, PACKED_HEADER, PACKED_MAX, PAGE, Packed},
+    Lent, Run, RunFile,
+    format::{LINES_A_PAGE, PACKED_HEADER, PACKED_MAX, PAGE, Packed},
 };
 use crate::{
     Result, Value,
@@ -10,7 +10,7 @@ use crate::{
     codec::{decompress, prefetch},
     error::Error,
     sorted::{
-        RangeSet,
+        FarValue, FileId, Pointer, RangeSet,
         block::{Block, Child, MAX_BLOCK, is_sealed, place},
         filter::{LINE, line_may_contain, line_of},
         tree::{Root, Step, Tree},
@@ -88,6 +88,8 @@ pub(crate) enum Held {
     Frame(Arc<Frame>),
     /// They lie in what a cursor read ahead.
     Ahead { window: Arc<Frame>, at: usize, len: usize },
+    /// They lie in the mapping of another run's file.
+    Lent(Value),
 }
 
 /// What a cursor has read ahead.
@@ -178,7 +180,7 @@ impl Run {
     }
 
     fn cached_leaf(&self, offset: u64, len: usize) -> Result<Arc<Frame>> {
-        self.cache.get_or_load(self.meta.file, offset, || self.load_leaf(offset, len))
+        self.file.cache.get_or_load(self.meta.file, offset, || self.load_leaf(offset, len))
     }
 
     /// Reads and checks the leaf of `len` bytes in the file at `offset`.
@@ -230,7 +232,7 @@ impl Run {
         if let Some(held) = self.leaf_in_window(offset, len, ahead)? {
             return Ok(held);
         }
-        if let Some(frame) = self.cache.get(self.meta.file, offset) {
+        if let Some(frame) = self.file.cache.get(self.meta.file, offset) {
             return Ok(Held::Frame(frame));
         }
         let left = usize::try_from(self.leaves_end() - offset).unwrap_or(usize::MAX);
@@ -289,7 +291,8 @@ impl Run {
         let within = (line % LINES_A_PAGE + 1) * LINE;
         let probes = self.footer.filter_probes;
         let Some(map) = &self.map else {
-            let frame = self.cache.get_or_load(self.meta.file, page, || self.load_page(page))?;
+            let frame =
+                self.file.cache.get_or_load(self.meta.file, page, || self.load_page(page))?;
             let line = frame.bytes().get(within..).unwrap_or_default();
             return Ok(line_may_contain(line, hash, probes));
         };
@@ -333,6 +336,23 @@ impl Run {
         }
     }
 
+    /// Where the value lies to which an entry points.
+    fn place_of(&self, pointer: &[u8]) -> Result<(&Arc<RunFile>, FarValue)> {
+        let Pointer { far, lender } = Pointer::from_bytes(pointer)
+            .ok_or_else(|| self.corrupt_at(0, "an entry says in no way where its value is"))?;
+        Ok((self.lender(lender)?, far))
+    }
+
+    /// The file in which values lie: its own, or another one that it is attached to.
+    pub(super) fn lender(&self, lender: Option<FileId>) -> Result<&Arc<RunFile>> {
+        let Some(lender) = lender else { return Ok(&self.file) };
+        let lenders = self.lenders.get().map_or(&[][..], |lenders| lenders);
+        let at = lenders.binary_search_by_key(&lender, |file| file.id());
+        at.ok().and_then(|at| lenders.get(at)).ok_or_else(|| self.no_lender(lender))
+    }
+}
+
+impl RunFile {
     /// The value that lies apart at `far`.
     fn held_value(&self, far: &FarValue) -> Result<Held> {
         if !self.holds_value(far) {
@@ -358,27 +378,7 @@ impl Run {
         if far.len as usize > CACHED_VALUE_MAX {
             return load().map(Held::Frame);
         }
-        self.cache.get_or_load(self.meta.file, far.offset, load).map(Held::Frame)
-    }
-
-    /// Whether the value can be where it says.
-    pub(super) fn holds_value(&self, far: &FarValue) -> bool {
-        let end = far.offset.checked_add(u64::from(far.stored));
-        end.is_some_and(|end| end <= self.leaves_end())
-    }
-
-    pub(super) fn check_value(&self, far: &FarValue, stored: &[u8]) -> Result<()> {
-        if far.is(stored, self.meta.file) {
-            return Ok(());
-        }
-        Err(self.corrupt_at(far.offset, "a value's checksum does not match"))
-    }
-
-    fn unpack_value(&self, far: &FarValue, stored: &[u8]) -> Result<Arc<Frame>> {
-        self.check_value(far, stored)?;
-        decompress(self.footer.compression, stored, far.len as usize)
-            .map(Frame::new)
-            .ok_or_else(|| self.corrupt_at(far.offset, "a value cannot be unpacked"))
+        self.cache.get_or_load(self.id(), far.offset, load).map(Held::Frame)
     }
 }
 
@@ -436,22 +436,35 @@ impl Tree for Run {
             Held::Ahead { window, at, len } => {
                 window.bytes().get(*at..*at + *len).unwrap_or_default()
             }
+            Held::Lent(value) => value.as_slice(),
         }
     }
 
     fn pin(self: &Arc<Self>, held: &Held, bytes: &[u8]) -> Value {
         match held {
-            Held::Mapped { .. } => Value::pinned(self, bytes),
+            Held::Mapped { .. } => Value::pinned(&self.file, bytes),
             Held::Frame(frame) => Value::pinned(frame, bytes),
+            Held::Lent(value) => value.clone(),
             // A pin would keep all of the window.
             Held::Ahead { .. } => Value::copied(bytes),
         }
     }
 
     fn far(&self, pointer: &[u8]) -> Result<Held> {
-        let far = FarValue::from_bytes(pointer)
-            .ok_or_else(|| self.corrupt_at(0, "an entry says in no way where its value is"))?;
-        self.held_value(&far)
+        let (file, far) = self.place_of(pointer)?;
+        match file.held_value(&far)? {
+            Held::Mapped { at, len } if !Arc::ptr_eq(file, &self.file) => {
+                let bytes = file.bytes().get(at..at + len).unwrap_or_default();
+                Ok(Held::Lent(Value::pinned(file, bytes)))
+            }
+            held => Ok(held),
+        }
+    }
+
+    fn lent(&self, pointer: &[u8]) -> Option<Lent> {
+        // What is damaged is found out by whoever reads it.
+        let (lender, far) = self.place_of(pointer).ok()?;
+        lender.holds_value(&far).then(|| Lent { lender: lender.clone(), far })
     }
 
     /// Leaves lie in the file as their keys ascend.
@@ -491,14 +504,6 @@ impl Tree for Run {
 
     fn corrupt(&self, at: Child, what: &'static str) -> Error {
         self.corrupt_at(u64::from(at.unit) * self.footer.leaf_unit() as u64, what)
-    }
-}
-
-impl Owner for Run {
-    /// The whole mapping.
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
     }
 }
 

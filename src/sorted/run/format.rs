@@ -29,6 +29,7 @@
 //! far value, in the entry
 //!   0  u64  offset              8  u32  length in the file   12  u32  length of the value
 //!  16  u64  checksum of its bytes in the file, seeded with their place
+//!  24  u64  number of the file, only if that is another one
 //! ```
 //!
 //! A branch block is always named by its unit of the block length; a leaf of a compressed run by
@@ -38,9 +39,9 @@
 //! so that reading a little checks a little; the digest in the manifest covers every byte.
 
 use crate::{
-    codec::{Compression, Reader, checksum, put_bytes, put_u32, put_u64, put_varint},
+    codec::{Compression, Reader, put_bytes, put_u32, put_u64, put_varint},
     sorted::{
-        FAR_BYTES, FileId, MAX_KEY, RangeSet, Span,
+        FileId, MAX_KEY, RangeSet, Span,
         block::{Child, HEADER, MAX_BLOCK, MIN_BLOCK, place, seal},
         filter::LINE,
         frozen::{FOOTER_BYTES, FrozenKind},
@@ -59,8 +60,6 @@ pub(super) const LINES_A_PAGE: usize = PAGE / LINE - 1;
 /// What compressed leaves lie in multiples of.
 pub(super) const PACKED_UNIT: usize = 64;
 pub(super) const PACKED_HEADER: usize = 16;
-/// Values longer than this are stored as they are, which bounds what unpacking one may take.
-pub(crate) const PACKED_VALUE_MAX: usize = 1 << 20;
 
 /// Block lengths that make sense; also what [`RunOptions`](super::RunOptions) are bent to.
 pub(super) const BLOCK_BYTES: std::ops::RangeInclusive<usize> = 256..=32 << 10;
@@ -171,53 +170,14 @@ impl Footer {
         if self.is_packed() { PACKED_UNIT } else { self.block_bytes }
     }
 
+    /// How values that lie apart are compressed, and where they end.
+    pub(super) fn values(&self) -> (Compression, u64) {
+        (self.compression, self.branches_at)
+    }
+
     /// Whether leaves are compressed.
     pub(super) fn is_packed(&self) -> bool {
         self.compression != Compression::None
-    }
-}
-
-/// Where a value that does not follow its key lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FarValue {
-    pub(crate) offset: u64,
-    /// Bytes in the file; fewer than `len` if compressed.
-    pub(crate) stored: u32,
-    pub(crate) len: u32,
-    pub(crate) checksum: u64,
-}
-
-impl FarValue {
-    pub(crate) fn to_bytes(self) -> [u8; FAR_BYTES] {
-        let mut bytes = [0; FAR_BYTES];
-        let words =
-            [self.offset, u64::from(self.stored) | u64::from(self.len) << 32, self.checksum];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
-        bytes
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        let value = Self {
-            offset: reader.u64()?,
-            stored: reader.u32()?,
-            len: reader.u32()?,
-            checksum: reader.u64()?,
-        };
-        let stored_plain = value.stored == value.len;
-        let packed = value.stored < value.len && value.len as usize <= PACKED_VALUE_MAX;
-        (reader.is_empty() && (stored_plain || packed)).then_some(value)
-    }
-
-    pub(crate) fn is_packed(&self) -> bool {
-        self.stored < self.len
-    }
-
-    /// Whether these are its bytes in the file.
-    pub(crate) fn is(&self, stored: &[u8], file: FileId) -> bool {
-        checksum(stored, place(file, self.offset)) == self.checksum
     }
 }
 
@@ -341,22 +301,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn far_values_round_trip() {
-        let far = FarValue { offset: 1 << 40, stored: 7, len: 9, checksum: 3 };
-        assert_eq!(FarValue::from_bytes(&far.to_bytes()), Some(far));
-        for (stored, len) in [(9, 7), (7, PACKED_VALUE_MAX as u32 + 1)] {
-            let wrong = FarValue { stored, len, ..far };
-            assert_eq!(FarValue::from_bytes(&wrong.to_bytes()), None);
-        }
-        assert_eq!(FarValue::from_bytes(&[0; 23]), None);
-    }
-
     proptest! {
         #[test]
         fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (Footer::decode(&bytes, 1000), KIND.recognize(&bytes), decode_ranges(&bytes));
-            let _ = (FarValue::from_bytes(&bytes), Packed::read(&bytes).map(|p| p.len));
+            let _ = Packed::read(&bytes).map(|p| p.len);
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use super::{Run, RunCursor};
 use crate::{
     Result, Value,
-    sorted::{Cursor, Kind, RangeSet},
+    sorted::{Cursor, Kind, Lent, RangeSet},
 };
 use std::sync::Arc;
 
@@ -143,6 +143,10 @@ impl Cursor for LevelCursor {
 
     fn pinned_value(&mut self) -> Result<Value> {
         self.cursor.as_mut().map_or_else(|| Ok(Value::copied(&[])), Cursor::pinned_value)
+    }
+
+    fn lent(&self) -> Option<Lent> {
+        self.cursor.as_ref()?.lent()
     }
 
     fn range_deletes(&self) -> &RangeSet {

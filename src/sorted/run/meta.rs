@@ -5,7 +5,8 @@
 //!
 //! varint file number, varint length, bytes first key, bytes last key, span,
 //! varint entries, varint deletes, varint deletes in stretches, varint range deletes,
-//! varint raw bytes, u64 digest
+//! varint raw bytes, u64 digest, then nothing or
+//! varint bytes to lend, varint lenders, for each varint file number, varint bytes borrowed
 //!
 //! bytes   varint length, so many bytes
 //! span    bytes start, then u8 0, or u8 1 and bytes end
@@ -39,6 +40,10 @@ pub(crate) struct RunMeta {
     pub(crate) raw_bytes: u64,
     /// Of the whole file.
     pub(crate) digest: u64,
+    /// Stored bytes of those values in the file that merges need not copy.
+    pub(crate) lendable: u64,
+    /// The files in which values of its entries lie, ascending, and how many stored bytes.
+    pub(crate) borrowed: Vec<(FileId, u64)>,
 }
 
 impl RunMeta {
@@ -53,11 +58,19 @@ impl RunMeta {
             put_varint(out, count);
         }
         put_u64(out, self.digest);
+        if self.lendable > 0 || !self.borrowed.is_empty() {
+            put_varint(out, self.lendable);
+            put_varint(out, self.borrowed.len() as u64);
+            for (file, bytes) in &self.borrowed {
+                put_varint(out, *file);
+                put_varint(out, *bytes);
+            }
+        }
     }
 
     /// What [`encode`](Self::encode) wrote; `None` if it cannot have.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        let meta = Self {
+        let mut meta = Self {
             file: reader.varint()?,
             bytes: reader.varint()?,
             first: decode_key(reader)?.into(),
@@ -69,10 +82,37 @@ impl RunMeta {
             range_deletes: reader.varint()?,
             raw_bytes: reader.varint()?,
             digest: reader.u64()?,
+            lendable: 0,
+            borrowed: Vec::new(),
         };
+        meta.decode_loans(reader)?;
         let within = meta.entries == 0 || meta.span.covers(&meta.first, &meta.last);
         let counted = meta.stretched <= meta.deletes && meta.deletes <= meta.entries;
         (meta.first <= meta.last && counted && within).then_some(meta)
+    }
+
+    /// What is lent and borrowed, if there is more to read. Lenders are older than who borrows.
+    fn decode_loans(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        if reader.is_empty() {
+            return Some(());
+        }
+        self.lendable = reader.varint()?;
+        // The count is not trusted with an allocation: a lie runs out of bytes.
+        for _ in 0..reader.varint()? {
+            let (file, bytes) = (reader.varint()?, reader.varint()?);
+            let ascends = self.borrowed.last().is_none_or(|(last, _)| *last < file);
+            if bytes == 0 || !ascends || file >= self.file {
+                return None;
+            }
+            self.borrowed.push((file, bytes));
+        }
+        (self.lendable > 0 || !self.borrowed.is_empty()).then_some(())
+    }
+
+    /// How many stored bytes of its values lie in `file`, another one.
+    pub(crate) fn borrowed_from(&self, file: FileId) -> u64 {
+        let at = self.borrowed.binary_search_by_key(&file, |(lender, _)| *lender);
+        at.ok().and_then(|at| self.borrowed.get(at)).map_or(0, |(_, bytes)| *bytes)
     }
 }
 
@@ -130,6 +170,8 @@ mod tests {
             range_deletes: 1,
             raw_bytes: 999,
             digest: u64::MAX,
+            lendable: 0,
+            borrowed: Vec::new(),
         };
         let encoded = |meta: &RunMeta| {
             let mut out = Vec::new();
@@ -147,10 +189,29 @@ mod tests {
             RunMeta { deletes: 4, ..meta.clone() },
             RunMeta { stretched: 4, ..meta.clone() },
             RunMeta { first: "d".into(), ..meta.clone() },
-            RunMeta { span: Span::new("a", Some("c")), ..meta },
+            RunMeta { span: Span::new("a", Some("c")), ..meta.clone() },
         ] {
             assert_eq!(RunMeta::decode(&mut Reader::new(&encoded(&wrong))), None);
         }
+        let lending = RunMeta { lendable: 1 << 30, ..meta.clone() };
+        let borrowing = RunMeta { borrowed: vec![(7, 1), (299, 1 << 33)], ..meta.clone() };
+        for loan in [lending, borrowing.clone()] {
+            let more = encoded(&loan);
+            assert_eq!(RunMeta::decode(&mut Reader::new(&more)), Some(loan));
+            for cut in bytes.len() + 1..more.len() {
+                assert_eq!(RunMeta::decode(&mut Reader::new(&more[..cut])), None);
+            }
+        }
+        assert_eq!((borrowing.borrowed_from(299), borrowing.borrowed_from(8)), (1 << 33, 0));
+        for wrong in [vec![(7, 0)], vec![(300, 1)], vec![(7, 1), (7, 1)], vec![(8, 1), (7, 1)]] {
+            let wrong = encoded(&RunMeta { borrowed: wrong, ..meta.clone() });
+            assert_eq!(RunMeta::decode(&mut Reader::new(&wrong)), None);
+        }
+        let no_loans = [&bytes[..], &[0, 0]].concat();
+        assert_eq!(RunMeta::decode(&mut Reader::new(&no_loans)), None);
+        let mut many = [&bytes[..], &[0]].concat();
+        put_varint(&mut many, u64::MAX);
+        assert_eq!(RunMeta::decode(&mut Reader::new(&many)), None);
     }
 
     #[test]

@@ -5,8 +5,14 @@
 //! and counts no references: each block is checked before its first use, which a bitmap remembers.
 //! *Cached*, branch blocks stay with the run once read, leaves and filter pages go through the
 //! [block cache](crate::cache). Leaves of a compressed run always do.
+//!
+//! A long value lies apart from its block, in the run's own file or, *lent*, in that of an older
+//! run, the *lender*: who merges runs then writes where a value is and not the value again
+//! (WiscKey, Lu et al., FAST 2016). An entry names the file that has the bytes, never one that
+//! has only an entry. A run has its lenders open from when it is attached to them.
 
 mod access;
+mod file;
 mod format;
 mod level;
 mod lookup;
@@ -19,7 +25,7 @@ mod verify;
 mod writer;
 
 pub(crate) use access::{Checked, Held};
-pub(crate) use format::{FarValue, PACKED_VALUE_MAX};
+pub(crate) use file::{Lent, RunFile};
 pub(crate) use level::LevelCursor;
 pub(crate) use meta::RunMeta;
 pub(crate) use output::Output;
@@ -32,7 +38,7 @@ use crate::{
     codec::Compression,
     error::{Error, ErrorKind},
     sorted::{
-        FOOTER_BYTES, FileId, Grave, Graveyard, RangeSet, TreeCursor,
+        FOOTER_BYTES, FileId, Graveyard, RangeSet, TreeCursor,
         block::{is_sealed, place},
         open_whole, read,
     },
@@ -52,12 +58,15 @@ pub(crate) struct RunOptions {
     pub(crate) compression: Compression,
     /// Bits of filter a key; 0 for no filter.
     pub(crate) filter_bits: u8,
+    /// Values stored in so many bytes are counted as such that a merge need not copy.
+    pub(crate) lend_from: u32,
 }
 
 impl Default for RunOptions {
     /// 8 KiB blocks: 4 KiB ones answer gets up to a tenth faster but double the branches.
     fn default() -> Self {
-        Self { block_bytes: 8 << 10, compression: Compression::None, filter_bits: 10 }
+        let (compression, lend_from) = (Compression::None, u32::MAX);
+        Self { block_bytes: 8 << 10, compression, filter_bits: 10, lend_from }
     }
 }
 
@@ -79,15 +88,15 @@ pub(crate) struct Run {
     meta: RunMeta,
     footer: Footer,
     range_deletes: RangeSet,
-    grave: Grave,
-    file: Arc<dyn File>,
-    /// The whole file, if mapped.
+    file: Arc<RunFile>,
+    /// The file's mapping once more, where every look-up needs it.
     map: Option<Map>,
     /// Which parts of the mapping have been checked.
     checked: Checked,
     /// The branch blocks by their unit, once read, if not mapped.
     branches: Box<[OnceLock<Arc<Frame>>]>,
-    cache: Arc<BlockCache>,
+    /// The files that its entries point to, by their numbers, once it is attached to them.
+    lenders: OnceLock<Box<[Arc<RunFile>]>>,
 }
 
 /// A cursor over one run.
@@ -95,43 +104,56 @@ pub(crate) type RunCursor = TreeCursor<Run>;
 
 impl Run {
     /// Opens the run that `meta` describes. Reads its end; blocks are checked when first used.
+    /// Values that are lent are there only once it is [attached](Self::attach).
     pub(crate) fn open(folder: &dyn Folder, meta: RunMeta, access: &RunAccess) -> Result<Arc<Run>> {
         let name = run_name(meta.file);
         let file = open_whole(folder, &name, meta.bytes)?;
         let footer = read_footer(&*file, &name, &meta)?;
         let range_deletes = read_ranges(&*file, &name, &meta, &footer)?;
-        Run::assemble(meta, footer, range_deletes, file, access).map(Arc::new)
+        let file = RunFile::new(meta.file, file, meta.bytes, footer.values(), access)?;
+        Ok(Arc::new(Run::assemble(meta, footer, range_deletes, file)))
     }
 
-    fn assemble(
-        meta: RunMeta,
-        footer: Footer,
-        range_deletes: RangeSet,
-        file: Arc<dyn File>,
-        access: &RunAccess,
-    ) -> Result<Run> {
-        let name = run_name(meta.file);
-        let (map, cache) = match access {
-            RunAccess::Mapped(cache) => {
-                (file.map().map_err(|e| Error::io("map", &name, e))?, cache)
-            }
-            RunAccess::Cached(cache) => (None, cache),
-        };
-        let map = map.filter(|map| map.len() as u64 == meta.bytes);
+    fn assemble(meta: RunMeta, footer: Footer, range_deletes: RangeSet, file: Arc<RunFile>) -> Run {
+        let map = file.map.clone();
         let unit = footer.block_bytes as u64;
         let slots =
             if map.is_some() { 0 } else { (footer.branches_end - footer.branches_at) / unit };
-        Ok(Run {
+        Run {
             checked: Checked::new(map.as_ref().map_or(0, |_| footer.ranges_at), footer.block_bytes),
             branches: (0..slots).map(|_| OnceLock::new()).collect(),
             footer,
             range_deletes,
-            grave: Grave::new(meta.file, name),
             meta,
             file,
             map,
-            cache: cache.clone(),
-        })
+            lenders: OnceLock::new(),
+        }
+    }
+
+    /// Opens the way to the values that are lent, in files that `find` knows; once for all.
+    pub(crate) fn attach(&self, find: impl Fn(FileId) -> Option<Arc<RunFile>>) -> Result<()> {
+        let lender = |(file, _): &(FileId, u64)| find(*file).ok_or_else(|| self.no_lender(*file));
+        let lenders = self.meta.borrowed.iter().map(lender).collect::<Result<_>>()?;
+        self.lenders.get_or_init(|| lenders);
+        Ok(())
+    }
+
+    /// The same run, attached to nothing, for who needs the values in its file only: it keeps no
+    /// other file.
+    pub(crate) fn detached(&self) -> Arc<Run> {
+        let (meta, footer) = (self.meta.clone(), self.footer.clone());
+        Arc::new(Run::assemble(meta, footer, self.range_deletes.clone(), self.file.clone()))
+    }
+
+    /// Its file, for other runs to be attached to.
+    pub(crate) fn file(&self) -> &Arc<RunFile> {
+        &self.file
+    }
+
+    fn no_lender(&self, file: FileId) -> Error {
+        let what = format!("the file {} that its values lie in is missing", run_name(file));
+        self.corrupt_at(0, what)
     }
 
     pub(crate) fn meta(&self) -> &RunMeta {
@@ -148,16 +170,16 @@ impl Run {
 
     /// Once nobody has the run any more, its number goes `to` there.
     pub(crate) fn retire(&self, to: &Arc<Graveyard>) {
-        self.grave.retire(to);
+        self.file.grave().retire(to);
     }
 
     fn name(&self) -> &str {
-        self.grave.name()
+        self.file.grave().name()
     }
 
     /// `len` bytes of the file at `at`, which have been found to lie inside it.
     fn read(&self, at: u64, len: usize) -> Result<Vec<u8>> {
-        read(&*self.file, self.name(), at, len)
+        self.file.read(at, len)
     }
 
     fn corrupt_at(&self, at: u64, what: impl Into<String>) -> Error {

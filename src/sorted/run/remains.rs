@@ -6,7 +6,8 @@
 //! knows where leaves begin and how long they are.
 
 use super::{
-    Footer, Run, RunAccess, RunMeta, format::BLOCK_BYTES, read_footer, read_ranges, run_name,
+    Footer, KIND, Run, RunAccess, RunFile, RunMeta, format::BLOCK_BYTES, read_footer, read_ranges,
+    run_name,
 };
 use crate::{
     Result,
@@ -66,9 +67,20 @@ impl Run {
         });
         let access = RunAccess::Cached(Arc::new(BlockCache::new(0)));
         let keys = meta.span.clone();
-        let run = Run::assemble(meta, footer, range_deletes, file, &access)?;
+        let file = RunFile::new(meta.file, file, size, footer.values(), &access)?;
+        let run = Run::assemble(meta, footer, range_deletes, file);
+        run.attach_to_remains(folder, &access);
         let lost = errors.into_iter().map(|error| Lost { error, keys: keys.clone() });
         Ok((Arc::new(run), lost.collect()))
+    }
+
+    /// Attaches it to what there is of its lenders.
+    fn attach_to_remains(&self, folder: &dyn Folder, access: &RunAccess) {
+        // Without its end a lender is read as one that is compressed like this run.
+        let unknown = self.footer.compression;
+        let open = |file| RunFile::remains(folder, file, unknown, access).ok();
+        let lenders = self.meta.borrowed.iter().filter_map(|(file, _)| open(*file)).collect();
+        self.lenders.get_or_init(|| lenders);
     }
 
     /// What the run says of itself: for a database without a manifest.
@@ -112,6 +124,25 @@ impl Run {
             }
         }
         Ok(walk.lost)
+    }
+}
+
+impl RunFile {
+    /// Opens a file for the values in it, damaged or not.
+    fn remains(
+        folder: &dyn Folder,
+        id: FileId,
+        unknown: Compression,
+        access: &RunAccess,
+    ) -> Result<Arc<Self>> {
+        let name = run_name(id);
+        let failed = |e| Error::io("open", &name, e);
+        let handle = folder.open(&name, Access::Read).map_err(failed)?;
+        let size = handle.size().map_err(failed)?;
+        let footer = KIND.footer(&*handle, &name, id, size).ok();
+        let footer = footer.and_then(|(at, bytes)| Footer::decode(&bytes, at).ok());
+        let values = footer.map_or((unknown, size), |footer| footer.values());
+        Self::new(id, handle, size, values, access)
     }
 }
 

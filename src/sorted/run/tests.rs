@@ -35,7 +35,7 @@ impl How {
 }
 
 fn options(block_bytes: usize, compression: Compression) -> RunOptions {
-    RunOptions { block_bytes, compression, filter_bits: 10 }
+    RunOptions { block_bytes, compression, filter_bits: 10, ..RunOptions::default() }
 }
 
 fn write(folder: &MemFolder, model: &Model, spans: &[Span], options: RunOptions) -> RunMeta {
@@ -179,6 +179,7 @@ fn shapes() -> impl Strategy<Value = RunOptions> {
             block_bytes,
             compression,
             filter_bits,
+            ..RunOptions::default()
         },
     )
 }

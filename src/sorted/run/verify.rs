@@ -4,23 +4,24 @@
 //! covers (the zeros between the parts) and a file that was replaced as a whole.
 
 use super::{
-    Run,
-    format::{FarValue, LINES_A_PAGE, PAGE},
+    Run, RunFile,
+    format::{LINES_A_PAGE, PAGE},
     meta::{Stretches, encode_properties},
     read_footer, read_ranges,
 };
 use crate::{
     Result,
-    codec::{decompress, key_hash},
+    codec::key_hash,
     error::Error,
     sorted::{
-        Span,
+        FarValue, FileId, Pointer, Span,
         block::{Block, Child, EntryKind, MAX_BLOCK, is_sealed, place},
         check_digest,
         filter::{LINE, line_may_contain, line_of},
         tree::Tree,
     },
 };
+use std::collections::BTreeMap;
 
 impl Run {
     /// Reads every byte from the file, whatever is mapped or cached, and checks every checksum,
@@ -32,18 +33,19 @@ impl Run {
             walk.visit(root.top, root.height, None, None)?;
         }
         walk.finish()?;
-        check_digest(&*self.file, self.name(), self.meta.bytes, self.meta.digest)
+        check_digest(&*self.file.handle, self.name(), self.meta.bytes, self.meta.digest)
     }
 
     /// Footer, range deletes and properties.
     fn verify_end(&self) -> Result<()> {
         let at = self.footer.properties_end;
-        let size = self.file.size().map_err(|e| Error::io("read the length of", self.name(), e))?;
+        let file = &*self.file.handle;
+        let size = file.size().map_err(|e| Error::io("read the length of", self.name(), e))?;
         if size != self.meta.bytes {
             return Err(self.corrupt_at(size, "the file has another length than it had"));
         }
-        let footer = read_footer(&*self.file, self.name(), &self.meta)?;
-        let ranges = read_ranges(&*self.file, self.name(), &self.meta, &footer)?;
+        let footer = read_footer(file, self.name(), &self.meta)?;
+        let ranges = read_ranges(file, self.name(), &self.meta, &footer)?;
         if footer != self.footer || ranges != self.range_deletes {
             return Err(self.corrupt_at(at, "the footer changed since the run was opened"));
         }
@@ -71,6 +73,9 @@ struct Walk<'a> {
     deletes: u64,
     stretches: Stretches,
     raw_bytes: u64,
+    /// Stored bytes of values that lie apart in the run's own file, and in others.
+    apart: u64,
+    borrowed: BTreeMap<FileId, u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -91,6 +96,8 @@ impl<'a> Walk<'a> {
             deletes: 0,
             stretches: Stretches::default(),
             raw_bytes: 0,
+            apart: 0,
+            borrowed: BTreeMap::new(),
         })
     }
 
@@ -189,18 +196,19 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Checks the value that lies apart; its length.
-    fn visit_far(&self, pointer: &[u8], at: u64) -> Result<u64> {
+    /// Checks the value that lies apart; its length. What is lent is read if the run is attached
+    /// to its lenders: of one that is none itself but a lender nobody reads the entries.
+    fn visit_far(&mut self, pointer: &[u8], at: u64) -> Result<u64> {
         let run = self.run;
-        let far = FarValue::from_bytes(pointer)
-            .filter(|far| run.holds_value(far))
-            .ok_or_else(|| run.corrupt_at(at, "a value lies outside the file"))?;
-        let stored = run.read(far.offset, far.stored as usize)?;
-        run.check_value(&far, &stored)?;
-        if far.is_packed()
-            && decompress(run.footer.compression, &stored, far.len as usize).is_none()
-        {
-            return Err(run.corrupt_at(far.offset, "a value cannot be unpacked"));
+        let pointer = Pointer::from_bytes(pointer)
+            .ok_or_else(|| run.corrupt_at(at, "an entry says in no way where its value is"))?;
+        let (far, stored) = (pointer.far, u64::from(pointer.far.stored));
+        match pointer.lender {
+            Some(lender) => *self.borrowed.entry(lender).or_default() += stored,
+            None => self.apart += stored,
+        }
+        if pointer.lender.is_none() || run.lenders.get().is_some() {
+            run.lender(pointer.lender)?.verify_value(&far)?;
         }
         Ok(u64::from(far.len))
     }
@@ -217,11 +225,33 @@ impl<'a> Walk<'a> {
             let what = "entries are not those that the manifest counts";
             return Err(self.run.corrupt_at(0, what));
         }
+        if !self.borrowed.into_iter().eq(meta.borrowed.iter().copied()) {
+            let what = "values do not lie in those other files that the manifest says";
+            return Err(self.run.corrupt_at(0, what));
+        }
+        if meta.lendable > self.apart {
+            let what = "there are fewer long values than the manifest says";
+            return Err(self.run.corrupt_at(0, what));
+        }
         let mut ranges = self.run.range_deletes.spans().iter();
         let inside = |span: &Span| span.clip(&meta.span).as_ref() == Some(span);
         if ranges.all(inside) {
             return Ok(());
         }
         Err(self.run.corrupt_at(self.run.footer.ranges_at, "a range delete is out of bounds"))
+    }
+}
+
+impl RunFile {
+    /// Reads the value at `far` from the file and checks it.
+    fn verify_value(&self, far: &FarValue) -> Result<()> {
+        if !self.holds_value(far) {
+            return Err(self.corrupt_at(far.offset, "a value lies outside the file"));
+        }
+        let stored = self.read(far.offset, far.stored as usize)?;
+        match far.is_packed() {
+            true => self.unpack_value(far, &stored).map(drop),
+            false => self.check_value(far, &stored),
+        }
     }
 }

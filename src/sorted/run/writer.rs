@@ -1,11 +1,8 @@
 //! Writing a run.
 
 use super::{
-    RunMeta, RunOptions,
-    format::{
-        BLOCK_BYTES, FarValue, Footer, LINES_A_PAGE, PACKED_UNIT, PACKED_VALUE_MAX, PAGE, Packed,
-        encode_ranges,
-    },
+    Lent, RunMeta, RunOptions,
+    format::{BLOCK_BYTES, Footer, LINES_A_PAGE, PACKED_UNIT, PAGE, Packed, encode_ranges},
     meta::{Stretches, encode_properties},
     output::Output,
     run_name,
@@ -15,7 +12,7 @@ use crate::{
     codec::{Compression, checksum, compress, key_hash},
     error::{Error, ErrorKind},
     sorted::{
-        FAR_BYTES, FileId, Kind, MAX_KEY, RangeSet, Span,
+        FAR_BYTES, FarValue, FileId, Kind, MAX_KEY, PACKED_VALUE_MAX, RangeSet, Span,
         block::{BlockBuilder, Child, EntryKind, place, seal},
         filter::{Filter, FilterBuilder, LINE},
         tree::{Root, Sink, TreeBuilder, padded},
@@ -23,6 +20,7 @@ use crate::{
     vfs::Folder,
 };
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// Writes one run: entries in order, range deletes whenever, then [`finish`](Self::finish).
 ///
@@ -37,6 +35,9 @@ pub(crate) struct RunWriter<'a> {
     deletes: u64,
     stretches: Stretches,
     raw_bytes: u64,
+    lendable: u64,
+    /// How many stored bytes of values lie in which other file.
+    borrowed: BTreeMap<FileId, u64>,
 }
 
 /// Where the blocks go: into the file, one after the other.
@@ -72,39 +73,61 @@ impl<'a> RunWriter<'a> {
             deletes: 0,
             stretches: Stretches::default(),
             raw_bytes: 0,
+            lendable: 0,
+            borrowed: BTreeMap::new(),
         })
     }
 
     /// The next entry; keys strictly ascending. A delete's value is ignored.
     pub(crate) fn add(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
-        if key.len() > MAX_KEY {
-            return Err(Error::new(ErrorKind::Limit, "a key is longer than 16 KiB"));
-        }
-        match self.tree.last_key() {
-            Some(last) if last >= key => {
-                return Err(out_of_order());
-            }
-            Some(_) => {}
-            None => self.first = Bytes::copy_from_slice(key),
-        }
+        self.check_next(key)?;
         match kind {
             Kind::Delete => {
                 self.tree.add(key, EntryKind::Delete, &[], &mut self.blocks)?;
                 self.deletes += 1;
                 self.stretches.delete();
-                self.raw_bytes += key.len() as u64;
             }
             Kind::Put => {
                 self.put(key, value)?;
                 self.stretches.put();
-                self.raw_bytes += (key.len() + value.len()) as u64;
+                self.raw_bytes += value.len() as u64;
             }
         }
+        self.count(key);
+        Ok(())
+    }
+
+    /// The same for a value that stays where it is.
+    pub(crate) fn add_lent(&mut self, key: &[u8], value: &Lent) -> Result<()> {
+        self.check_next(key)?;
+        let (file, far) = (value.lender.id(), value.far);
+        self.tree.add(key, EntryKind::Far, &far.to_lent_bytes(file), &mut self.blocks)?;
+        *self.borrowed.entry(file).or_default() += u64::from(far.stored);
+        self.stretches.put();
+        self.raw_bytes += u64::from(far.len);
+        self.count(key);
+        Ok(())
+    }
+
+    /// Whether an entry of `key` may be the next.
+    fn check_next(&mut self, key: &[u8]) -> Result<()> {
+        if key.len() > MAX_KEY {
+            return Err(Error::new(ErrorKind::Limit, "a key is longer than 16 KiB"));
+        }
+        match self.tree.last_key() {
+            Some(last) if last >= key => return Err(out_of_order()),
+            Some(_) => {}
+            None => self.first = Bytes::copy_from_slice(key),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, key: &[u8]) {
         if let Some(filter) = &mut self.filter {
             filter.add(key_hash(key));
         }
         self.entries += 1;
-        Ok(())
+        self.raw_bytes += key.len() as u64;
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -112,6 +135,9 @@ impl<'a> RunWriter<'a> {
             return self.tree.add(key, EntryKind::Put, value, &mut self.blocks);
         }
         let far = self.blocks.write_apart(value)?;
+        if far.stored >= self.blocks.options.lend_from {
+            self.lendable += u64::from(far.stored);
+        }
         self.tree.add(key, EntryKind::Far, &far.to_bytes(), &mut self.blocks)
     }
 
@@ -142,6 +168,8 @@ impl<'a> RunWriter<'a> {
             range_deletes: range_deletes.spans().len() as u64,
             raw_bytes: self.raw_bytes,
             digest: 0,
+            lendable: self.lendable,
+            borrowed: self.borrowed.into_iter().collect(),
         };
         let written = blocks.write_tree(tree)?;
         let filter = filter.filter(|_| meta.entries > 0).map(FilterBuilder::finish);

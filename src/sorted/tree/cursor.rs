@@ -4,7 +4,7 @@ use super::{Path, Step, Tree};
 use crate::{
     Result, Value,
     sorted::{
-        Cursor, Kind, RangeSet,
+        Cursor, Kind, Lent, RangeSet,
         block::{Block, EntryKind, Shape},
     },
 };
@@ -251,6 +251,11 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         let far = self.far.as_ref().map(|far| self.tree.bytes(far));
         let bytes = far.unwrap_or_else(|| self.near());
         Ok(held.as_ref().map_or(Value::copied(&[]), |held| self.tree.pin(held, bytes)))
+    }
+
+    fn lent(&self) -> Option<Lent> {
+        let is_far = self.shape.has_kinds() && self.entry_kind() == EntryKind::Far;
+        if is_far { self.tree.lent(self.near()) } else { None }
     }
 
     fn range_deletes(&self) -> &RangeSet {

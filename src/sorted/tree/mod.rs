@@ -19,7 +19,7 @@ use crate::{
     Result, Value,
     error::{Error, ErrorKind},
     sorted::{
-        RangeSet,
+        Lent, RangeSet,
         block::{Block, BlockBuilder, BranchBuilder, Child, EntryKind, MAX_BLOCK, common_prefix},
     },
 };
@@ -212,6 +212,10 @@ pub(crate) trait Tree: Send + Sync + 'static {
     fn pin(self: &Arc<Self>, held: &Self::Held, bytes: &[u8]) -> Value;
     /// The value that lies where `pointer` says; checked.
     fn far(&self, pointer: &[u8]) -> Result<Self::Held>;
+    /// The value that lies where `pointer` says, for another tree to point to, if that may be.
+    fn lent(&self, _pointer: &[u8]) -> Option<Lent> {
+        None
+    }
     /// Whether the leaf at `second` may come after that at `first`. A tree that answers by their
     /// places makes every walk end, whatever a damaged branch says.
     fn may_follow(&self, first: Child, second: Child) -> bool;
