@@ -80,8 +80,8 @@ impl Victim {
     }
 }
 
-/// Tables: one with several levels, one with little, one in a log of several segments only, a
-/// B+tree with no free pages but the last and with changes beside it, and a hash table of several
+/// Tables: one with several levels, one with little, one whose values lie in other files than its
+/// entries, one in a log of several segments only, a B+tree with no free pages but the last and with changes beside it, and a hash table of several
 /// files and with a value that lies apart.
 fn steps() -> Vec<Step> {
     use Durability::{PowerLoss, Process};
@@ -101,6 +101,11 @@ fn steps() -> Vec<Step> {
         let apart = put("h", 30 + round, "lies apart", 1100);
         steps.push(commit(cards.chain([apart, delete("h", 9)]).collect(), Process));
         steps.push(Step::Flush("h"));
+    }
+    steps.push(create("l"));
+    for round in 0..3 {
+        let long = (0..7).map(|n| put("l", n * 3 + round, "long", 440));
+        steps.extend([commit(long.collect(), Process), Step::Flush("l"), Step::Maintain]);
     }
     steps.push(commit(vec![put("b", 1, "little", 9), delete("b", 2)], PowerLoss));
     steps.push(Step::Change(Change::Ingest("b", vec![(key(7), vec![7; 700])]), PowerLoss));

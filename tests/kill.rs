@@ -65,9 +65,10 @@ fn tables(db: &Db) -> [Arc<dyn Table>; TABLES as usize] {
     let lsm = lsm.base_bytes(64 << 10).merge_at(3);
     let tree = BtreeOptions::default().page_bytes(1024).deltas(2).rewrite_ratio(3);
     let hash = HashOptions::default().runs(3).file_bytes(16 << 10);
+    let lending = lsm.clone().block_bytes(256).filter_bits(0).separate_values(64);
     [
         Arc::new(db.lsm_with("left", &lsm).unwrap()),
-        Arc::new(db.lsm_with("right", &lsm).unwrap()),
+        Arc::new(db.lsm_with("right", &lending).unwrap()),
         Arc::new(db.btree_with("tree", &tree).unwrap()),
         Arc::new(db.hash_with("cards", &hash).unwrap()),
     ]
@@ -79,7 +80,7 @@ type Change = (Vec<u8>, Option<Vec<u8>>);
 
 fn value(number: u64) -> Vec<u8> {
     let mut value = number.to_be_bytes().to_vec();
-    value.resize(8 + (number % 13 * 17) as usize, number as u8);
+    value.resize(8 + (number % 13 * 40) as usize, number as u8);
     value
 }
 

@@ -7,6 +7,7 @@ use crate::{
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Position,
+    lsm::LENDERS,
     manifest::{FileRecord, Manifest, State, TableRecord},
     sorted::{PageTree, Run, RunMeta, Span, Tree, pages_name, run_name},
     table::{Engine, Op, read_ops},
@@ -90,7 +91,10 @@ impl Listing<'_> {
             return self.hash_table(table);
         }
         for file in oldest_first(table).into_iter().rev() {
-            self.run(file, &format!("level {}", file.level))?;
+            match file.level {
+                LENDERS => self.run(file, "lender")?,
+                level => self.run(file, &format!("level {level}"))?,
+            }
         }
         Ok(())
     }
@@ -147,15 +151,20 @@ impl Listing<'_> {
     }
 
     fn described(&self, meta: &RunMeta) -> String {
-        let RunMeta { bytes, entries, deletes, range_deletes, span, .. } = meta;
+        let RunMeta { bytes, entries, deletes, range_deletes, span, borrowed, .. } = meta;
         let damage = match Run::open_damaged(self.folder, meta.clone(), None) {
             Ok((_, lost)) => lost.first().map(|lost| lost.error.clone()),
             Err(error) => Some(error),
         };
         let damage = damage.map_or(String::new(), |error| format!("; damage: {error}"));
+        let away = borrowed.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
+        let away = match borrowed.len() {
+            0 => String::new(),
+            files => format!(", {away} bytes of values in {files} other files"),
+        };
         format!(
             "{bytes} bytes, {entries} entries, of which {deletes} deletes, \
-             {range_deletes} range deletes, keys {}{damage}",
+             {range_deletes} range deletes{away}, keys {}{damage}",
             shown(span)
         )
     }

@@ -12,6 +12,7 @@ use crate::{
     db::read_log,
     hash::{HashRun, HashRunMeta, hash_run_name},
     log::Record,
+    lsm::LENDERS,
     manifest::{FileRecord, Manifest, State, TableRecord},
     sorted::{Kind, Lost, PageTree, Run, RunMeta, Span, pages_name, run_name},
     table::{Durability, Op, TableId, read_ops},
@@ -64,7 +65,8 @@ impl fmt::Display for Damage {
 
 /// Copies what is readable of the database in the directory `from` into a new one in `to`, table
 /// by table, and says what is not. Without a manifest it is not known which table a run belongs to:
-/// then each becomes a table of its own, named as the file, and the log is left out.
+/// then each becomes a table of its own, named as the file, and the log is left out. The table of a
+/// file that was kept only for long values in it also has what was overwritten or deleted since.
 ///
 /// # Errors
 /// `Misuse` if there are tables in `to`; `NotFound` if there is no database in `from`; errors of
@@ -136,7 +138,8 @@ impl Salvage<'_> {
     fn lsm_table(&mut self, record: &TableRecord) -> Result<Lsm> {
         let options = LsmOptions::decode(&record.options).unwrap_or_default();
         let table = self.to.lsm_with(&record.name, &options)?;
-        for file in oldest_first(record) {
+        // Lenders are read for what other files' entries point to, and not for their own.
+        for file in oldest_first(record).into_iter().filter(|file| file.level != LENDERS) {
             self.file(record, file, &table, options.block_len())?;
         }
         Ok(table)

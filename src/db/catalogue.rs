@@ -63,6 +63,10 @@ fn open_btree(
             // The manifest lists the oldest first.
             let open = |file: &&FileRecord| open_run(&**folder, file, access);
             let deltas = deltas.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
+            if deltas.iter().any(|delta| !delta.meta().borrowed.is_empty()) {
+                let what = format!("table {:?} points to values in other files", record.name);
+                return Err(Error::corrupt("manifest", 0, what));
+            }
             BtreeHome::open(options, folder, file.file, &record.root, deltas, access)?
         }
         _ => {

@@ -54,5 +54,5 @@ pub use options::LsmOptions;
 const LAST: u8 = 6;
 /// How many levels there are.
 const LEVELS: usize = 7;
-/// The level that lenders have in the manifest.
+/// The level that [`lenders`] have in the manifest.
 pub(crate) const LENDERS: u8 = 7;

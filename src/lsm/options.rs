@@ -184,7 +184,7 @@ impl LsmOptions {
     #[must_use]
     pub fn separate_values(mut self, bytes: u32) -> Self {
         self.separate_values = bytes;
-        self
+        self.fitted()
     }
 
     fn fitted(mut self) -> Self {
@@ -198,6 +198,7 @@ impl LsmOptions {
         self.slow_at = self.slow_at.clamp(self.merge_at + 1, 2000);
         self.stop_at = self.stop_at.clamp(self.slow_at + 1, 4000);
         self.debt_bytes = self.debt_bytes.max(1 << 20);
+        self.separate_values = self.separate_values.max(1);
         self
     }
 }

@@ -73,6 +73,11 @@ pub(crate) fn table_options() -> LsmOptions {
     sizes.growth(2).merge_at(2).slow_at(4).stop_at(6)
 }
 
+/// The same for tables that leave values where they were written.
+pub(crate) fn lending_options() -> LsmOptions {
+    table_options().filter_bits(0).last_filter_bits(0).separate_values(100)
+}
+
 /// The same for hash tables; the seed is fixed, so that the same steps are the same writes.
 pub(crate) fn hash_options() -> HashOptions {
     HashOptions::default().runs(2).file_bytes(4 << 10).seed(7)
@@ -91,10 +96,12 @@ pub(crate) fn ordered(db: &Db, name: &str) -> Result<Arc<dyn OrderedTable>> {
     })
 }
 
-/// Creates a table: a hash table if its name begins with `h`, a B+tree if it begins with `t`.
+/// Creates a table: a hash table if its name begins with `h`, a B+tree if it begins with `t`, and
+/// one that leaves values where they were written if it begins with `l`.
 pub(crate) fn create_table(db: &Db, name: &str) -> Result<Arc<dyn Table>> {
     Ok(match name.as_bytes() {
         [b'h', ..] => Arc::new(db.hash_with(name, &hash_options())?),
+        [b'l', ..] => Arc::new(db.lsm_with(name, &lending_options())?),
         [b't', ..] => Arc::new(db.btree_with(name, &btree_options())?),
         _ => Arc::new(db.lsm_with(name, &table_options())?),
     })

@@ -47,6 +47,9 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
     add("large values", PLAIN, large_values());
     add("pinned by snapshots", CACHED, pinned());
     add("backed up", PLAIN, backed_up());
+    add("lent values", PLAIN, lent_values());
+    add("lent values, mapped", MAPPED, lent_values());
+    add("lent values, cached", CACHED, lent_values());
     add("hash: rotation", MAPPED, hashed(&["a"], rotation()));
     add("hash: flushes", PLAIN, hashed(&["a"], flushes()));
     add("hash: compaction", PLAIN, hashed(&["a"], compaction()));
@@ -90,6 +93,10 @@ pub(crate) fn all(seeds: u64) -> Vec<Scenario> {
     for seed in 0..seeds {
         let manner = [PLAIN, MAPPED, CACHED, LOOSE][seed as usize % 4];
         add(&format!("random {seed}"), manner, random(seed, 70));
+        if seed % 2 == 0 {
+            let steps = lending(&["a", "b"], random(seed ^ 0x1e2d, 70));
+            add(&format!("lent values, random {seed}"), manner, steps);
+        }
     }
     all.extend(over_engines(seeds));
     all
@@ -134,6 +141,17 @@ fn treed(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
         "a" => "ta",
         "b" => "tb",
         _ => "tc",
+    };
+    renamed(&name, steps)
+}
+
+/// The same steps with tables that leave values where they were written.
+fn lending(tables: &[Name], steps: Vec<Step>) -> Vec<Step> {
+    let name = |name: Name| match name {
+        _ if !tables.contains(&name) => name,
+        "a" => "la",
+        "b" => "lb",
+        _ => "lc",
     };
     renamed(&name, steps)
 }
@@ -473,6 +491,31 @@ fn large_values() -> Vec<Step> {
     steps
 }
 
+/// Values that merges leave where they are; some are overwritten, at last all of them, while
+/// snapshots and backups need them.
+pub(crate) fn lent_values() -> Vec<Step> {
+    let mut steps = vec![create("l"), create("b")];
+    for round in 0..7 {
+        let all = (0..8).map(|n| put("l", (n * 3 + round * 5) % 24, &format!("r{round}"), 440));
+        steps.push(commit(all.collect(), if round % 3 == 1 { PowerLoss } else { Process }));
+        steps.push(commit(vec![delete("l", round), put("b", round, "b", 30)], Process));
+        steps.push(Step::Flush("l"));
+        match round {
+            1 | 4 => steps.push(Step::Maintain),
+            2 => steps.push(Step::Hold),
+            3 => steps.extend([Step::Backup, Step::Reopen]),
+            5 => steps.push(commit(vec![Write::DeleteRange("l", key(4), Some(key(9)))], Process)),
+            _ => {}
+        }
+    }
+    steps.extend([Step::Hold, Step::FlushAll, Step::Maintain]);
+    steps.push(commit((0..24).map(|n| put("l", n, "short", 5)).collect(), Process));
+    steps.extend([Step::Flush("l"), Step::Maintain, Step::Release, Step::Maintain]);
+    steps.extend([commit(vec![Write::DeleteRange("l", key(0), None)], PowerLoss), Step::FlushAll]);
+    steps.push(Step::Maintain);
+    steps
+}
+
 /// Changes to a B+tree that lie so far apart that they wait beside it: several files of them become
 /// one, and all of them are merged into the tree in slices.
 fn put_off() -> Vec<Step> {
@@ -592,8 +635,10 @@ fn random_write(chance: &mut Chance, here: &[Name], number: usize) -> Write {
 
 /// A bit of everything, in few operations: for suites that repeat it for each of them.
 pub(crate) fn everything() -> Vec<Step> {
-    let mut steps = vec![create("a"), create("b"), create("h"), create("t")];
+    let mut steps = vec![create("a"), create("b"), create("h"), create("l"), create("t")];
     steps.extend((0..6).map(|n| put_step("a", n * 3, 0, 300)));
+    steps.push(commit((0..7).map(|n| put("l", n * 4, "long", 440)).collect(), Process));
+    steps.push(Step::Flush("l"));
     let mut all = ["a", "b", "h", "t"].map(|table| put(table, 1, "all", 20)).to_vec();
     all.extend((0..8).map(|n| put("t", n * 3, "t", 120)));
     all.extend((0..5).map(|n| put("h", n * 3, "h", 300)));
@@ -602,6 +647,7 @@ pub(crate) fn everything() -> Vec<Step> {
     steps.extend((0..6).map(|n| put_step("a", n * 4, 1, 300)));
     let range = Write::DeleteRange("a", key(3), Some(key(7)));
     steps.push(commit(vec![range, delete("h", 3), put("h", 4, "large", 1500)], Process));
+    steps.push(commit((0..7).map(|n| put("l", n * 4 + 2, "more", 440)).collect(), Process));
     steps.extend([Step::FlushAll, Step::Backup, Step::Maintain]);
     steps.push(Step::Change(Change::Ingest("b", sorted(0, 20, "load", 60)), PowerLoss));
     let range = Write::DeleteRange("t", key(5), Some(key(13)));
@@ -619,6 +665,7 @@ pub(crate) fn everything() -> Vec<Step> {
     steps.extend(gone.map(|table| Step::Change(Change::Drop(table), PowerLoss)));
     steps.extend((0..3).map(|n| put_step("b", n * 4, 1, 100)));
     steps.extend([Step::Reopen, put_step("a", 9, 2, 50), put_step("b", 3, 0, 50)]);
+    steps.push(commit((0..5).map(|n| put("l", n * 4, "short", 5)).collect(), Process));
     steps.extend([Step::FlushAll, Step::Maintain, put_step("a", 9, 3, 50)]);
     steps
 }

@@ -62,6 +62,11 @@ pub(crate) fn tiny_options() -> LsmOptions {
         .stop_at(12)
 }
 
+/// The same, with most values left where they were written.
+fn lending_options() -> LsmOptions {
+    tiny_options().filter_bits(0).last_filter_bits(0).separate_values(100)
+}
+
 /// The same for hash tables; the seed is fixed, so that a walk is the same each time.
 pub(crate) fn tiny_hash() -> HashOptions {
     HashOptions::new().runs(2).file_bytes(4 << 10).seed(7)
@@ -119,6 +124,19 @@ pub(crate) fn in_memory() -> Vec<Setup> {
             builder: tiny_builder().read_path(ReadPath::Cached),
             ..tiny("zstd, cached")
         },
+        Setup { options: lending_options(), ..tiny("lent") },
+        Setup {
+            options: lending_options().compression(Compression::Lz4).growth(2),
+            builder: tiny_builder().read_path(ReadPath::Cached).threads(2),
+            ..tiny("lent, lz4 below, cached")
+        },
+        Setup {
+            options: lending_options(),
+            content: COUNTERS,
+            ops: 4000,
+            builder: tiny_builder().threads(1),
+            ..tiny("lent, counters")
+        },
         Setup { engines: TREES, ..tiny("trees") },
         Setup { engines: TREES_BESIDE, builder: tiny_builder().threads(2), ..tiny("trees beside") },
         Setup { engines: TREES, content: COUNTERS, ops: 4000, ..tiny("trees, counters") },
@@ -175,6 +193,11 @@ pub(crate) fn on_files() -> Vec<Setup> {
             options: tiny_options().block_bytes(1024).hot_compression(Compression::Zstd),
             content: SHARED,
             ..tiny("files, mapped, zstd, shared")
+        },
+        Setup {
+            options: lending_options(),
+            builder: tiny_builder().read_path(ReadPath::Mapped).threads(2),
+            ..tiny("files, lent, mapped")
         },
         Setup { engines: TREES, ..tiny("files, trees") },
         Setup {
@@ -244,6 +267,7 @@ pub(crate) fn on_disks() -> Vec<Setup> {
         Setup { content: SMALL, ..tiny("disk", on(false, false)) },
         Setup { content: SMALL, ..tiny("disk, mappable", on(true, false)) },
         Setup { content: SMALL, ..tiny("disk, troubled", on(false, true)) },
+        Setup { options: lending_options(), ..tiny("disk, lent, troubled", on(true, true)) },
         Setup { engines: TREES, ..tiny("disk, trees, troubled", on(true, true)) },
         Setup {
             engines: TREES_BESIDE,

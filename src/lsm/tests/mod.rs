@@ -1,5 +1,6 @@
 //! Tests of the whole tree, driven the way the database drives it, against an ordered map.
 
+mod lend;
 mod model;
 mod tier;
 mod work;
@@ -123,7 +124,7 @@ impl Host {
         self.bury();
         let levels = self.levels();
         levels.check().unwrap();
-        let shown: Vec<_> = levels.runs().iter().map(|(l, run)| (run.meta().file, *l)).collect();
+        let shown: Vec<_> = levels.files().iter().map(|(l, run)| (run.file(), *l)).collect();
         let mut noted: Vec<_> = self.files.iter().map(|(l, meta)| (meta.file, *l)).collect();
         noted.sort_unstable();
         let mut shown = shown;
@@ -206,7 +207,7 @@ impl Host {
         for (key, value) in &self.model {
             assert_eq!(self.get(key).as_ref(), Some(value), "{}", key.escape_ascii());
         }
-        self.levels().runs().iter().for_each(|(_, run)| run.verify().unwrap());
+        self.levels().files().iter().for_each(|(_, file)| file.verify().unwrap());
         let names: Vec<_> = self.files.iter().map(|(_, meta)| run_name(meta.file)).collect();
         for name in &names {
             assert!(self.folder.list().unwrap().contains(name), "{name} was removed too early");
@@ -224,6 +225,11 @@ fn tiny() -> LsmOptions {
         .base_bytes(4 << 10)
         .growth(2)
         .merge_at(3)
+}
+
+/// The same, with most values long enough to stay where they are.
+fn lending() -> LsmOptions {
+    tiny().filter_bits(0).separate_values(100)
 }
 
 fn key(number: u32) -> Vec<u8> {

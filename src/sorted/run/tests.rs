@@ -1,5 +1,7 @@
 //! Runs against maps: every block length, every way of access, every kind of damage.
 
+mod lent;
+
 use super::*;
 use crate::{
     ErrorKind, Value,
