@@ -143,6 +143,11 @@ pub fn run(data: &[u8]) {
     blind(way & 1 == 1);
     let folder = MemFolder::default();
     let mut meta = write_run(&folder, *kind);
+    let plain = RunAccess::Cached(Arc::new(BlockCache::new(0)));
+    let lender = Run::open(&folder, meta.clone(), &plain).unwrap();
+    if way & 8 == 8 {
+        meta = borrow_run(&folder, &lender);
+    }
     let name = run_name(meta.file);
     mutate(&folder, &name, changes);
     if way & 2 == 2 {
@@ -155,9 +160,26 @@ pub fn run(data: &[u8]) {
         _ => RunAccess::Cached(cache),
     };
     if let Ok(run) = Run::open(&folder, meta, &access) {
+        let _ = run.attach(|file| (file == 7).then(|| lender.file().clone()));
         read_run(&run, way & 1 == 1);
     }
     blind(false);
+}
+
+/// The same run with pointers to its long values.
+fn borrow_run(folder: &MemFolder, lender: &Arc<Run>) -> RunMeta {
+    let mut writer = RunWriter::create(folder, 9, RunOptions::default()).unwrap();
+    let mut cursor = lender.cursor();
+    cursor.seek_first().unwrap();
+    while cursor.valid() {
+        let (key, kind) = (cursor.key().to_vec(), cursor.kind());
+        match cursor.lent() {
+            Some(lent) => writer.add_lent(&key, &lent).unwrap(),
+            None => writer.add(&key, kind, cursor.value().unwrap()).unwrap(),
+        }
+        cursor.next().unwrap();
+    }
+    writer.finish().unwrap()
 }
 
 fn write_run(folder: &MemFolder, kind: u8) -> RunMeta {

@@ -105,6 +105,103 @@ fn a_healthy_database_is_copied_whole() {
     }
 }
 
+fn listing(folder: &dyn Folder) -> String {
+    let mut out = Vec::new();
+    check::dump_in(folder, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// What tests of lenders are made of has some, which the end of it does away with.
+#[test]
+fn lenders_come_and_go() {
+    let mut player = Player::new(PLAIN.disk(1), PLAIN);
+    let mut most = 0;
+    for step in scenarios::lent_values() {
+        player.step(&step).unwrap();
+        let Ok(table) = player.db().unwrap().table("l") else { continue };
+        let lenders = table.stats().lenders.files;
+        assert_eq!(listing(&player.disk).matches("  lender ").count() as u64, lenders);
+        most = most.max(lenders);
+    }
+    assert!(most > 2, "{most}");
+    assert_eq!(player.db().unwrap().table("l").unwrap().stats().file_bytes, 0);
+    let mut player = Player::new(PLAIN.disk(1), PLAIN);
+    player.play(&scenarios::everything());
+    assert!(listing(&player.disk).contains("  lender "), "{}", listing(&player.disk));
+}
+
+/// A table whose values mostly lie in other files than their entries.
+fn lent() -> (MemFolder, Entries) {
+    let folder = MemFolder::default();
+    let db = quiet().open_in(Arc::new(folder.clone())).unwrap();
+    let options = small().filter_bits(0).last_filter_bits(0).separate_values(400);
+    let table = db.lsm_with("songs", &options).unwrap();
+    for round in 0..4u32 {
+        for number in (0..400).filter(|number| number % 4 == round || number % 10 == round) {
+            table.insert(&key(number), &vec![number as u8 ^ round as u8; 500]).unwrap();
+        }
+        (40..44).for_each(|number| table.remove(&key(number + 10 * round)).unwrap());
+        table.flush().unwrap();
+        db.maintain().unwrap();
+    }
+    let entries = entries(&table);
+    drop(table);
+    db.close().unwrap();
+    (folder, entries)
+}
+
+/// Entries of a lender are not read again; what is damaged in it is lost, and no more.
+#[test]
+fn lent_values_are_salvaged() {
+    let (folder, expected) = lent();
+    let text = listing(&folder);
+    let lenders = text.lines().filter_map(|line| line.trim().strip_prefix("lender "));
+    let lenders: Vec<_> = lenders.filter_map(|line| line.split(':').next()).collect();
+    assert!(lenders.len() > 1, "{text}");
+    let (db, report) = salvage(&folder);
+    assert!(entries(&db.lsm("songs").unwrap()) == expected);
+    assert_eq!((report.missing, report.damage.len()), (0, 0), "{report}");
+    for name in &lenders {
+        let whole = bytes_of(&folder, name);
+        flip(&folder, name, 700);
+        let (db, report) = salvage(&folder);
+        let found = entries(&db.lsm("songs").unwrap());
+        assert!(found.iter().all(|(key, value)| expected[key] == *value));
+        assert!(expected.len() - found.len() <= 1, "{report}");
+        assert_eq!(report.missing as usize, expected.len() - found.len());
+        assert!(report.damage.iter().all(|damage| damage.file == **name), "{report}");
+
+        // Without its end, values are still found.
+        overwrite(&folder, name, &whole[..whole.len() - 60]);
+        let (db, report) = salvage(&folder);
+        assert!(entries(&db.lsm("songs").unwrap()) == expected, "{report}");
+
+        folder.remove(name).unwrap();
+        let (db, report) = salvage(&folder);
+        let found = entries(&db.lsm("songs").unwrap());
+        assert!(found.iter().all(|(key, value)| expected[key] == *value));
+        let lost = expected.len() - found.len();
+        assert!(lost > 10 && lost < expected.len(), "{lost}");
+        assert_eq!((report.missing, report.damage.len()), (lost as u64, lost), "{report}");
+        assert!(report.damage[0].what.contains(name), "{report}");
+        assert!(quiet().open_in(Arc::new(folder.clone())).unwrap_err().is_corrupt());
+        create(&folder, name, &whole);
+    }
+    // Without a manifest each file is a table, and finds what it points to.
+    flip(&folder, &named(&folder, "manifest-"), 60);
+    let (db, report) = salvage(&folder);
+    assert_eq!((report.missing, report.damage.len()), (0, 1), "{report}");
+    let mut found = Entries::new();
+    for (name, _) in db.tables() {
+        let of_table = entries(&db.lsm(&name).unwrap());
+        assert!(!of_table.is_empty());
+        if !lenders.contains(&&*name) {
+            found.extend(of_table);
+        }
+    }
+    assert!(found == expected);
+}
+
 /// A B+tree loses what lies in a damaged page, and of a branch nothing at all.
 #[test]
 fn a_damaged_tree_loses_its_leaf_and_no_more() {

@@ -81,8 +81,8 @@ impl Victim {
 }
 
 /// Tables: one with several levels, one with little, one whose values lie in other files than its
-/// entries, one in a log of several segments only, a B+tree with no free pages but the last and with changes beside it, and a hash table of several
-/// files and with a value that lies apart.
+/// entries, one in a log of several segments only, a B+tree with no free pages but the last and
+/// with changes beside it, and a hash table of several files and with a value that lies apart.
 fn steps() -> Vec<Step> {
     use Durability::{PowerLoss, Process};
     let mut steps = vec![create("a"), create("b"), create("only in the log"), create("t")];
@@ -456,6 +456,10 @@ fn no_damage_is_no_error() {
         let is_there = least.iter().all(|(kind, least)| kinds(kind) >= *least);
         assert!(is_there, "{:?}", victim.files.keys());
         let disk = victim.disk();
+        let mut listing = Vec::new();
+        tonearm::check::dump_in(&disk, &mut listing).unwrap();
+        let listing = String::from_utf8(listing).unwrap();
+        assert!(listing.contains("  lender ") && listing.contains("other files"), "{listing}");
         let folder: Arc<dyn Folder> = Arc::new(disk.clone());
         let db = manner.builder().open_read_only_in(folder).unwrap();
         db.verify().unwrap();

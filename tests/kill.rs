@@ -282,12 +282,13 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let rounds = if is_thorough() { 100 } else { 10 };
     let mut chance = Chance(11);
-    let mut known = Counts::default();
+    let (mut known, mut lenders) = (Counts::default(), 0);
     for round in 0..rounds {
         let life = Duration::from_millis(20 + chance.below(200) as u64);
         let acknowledged = run_and_kill(folder.path(), &known, life);
         let db = open(folder.path());
         let found = tables(&db).map(|table| rows(&*table));
+        lenders += tables(&db).iter().map(|table| table.stats().lenders.files).sum::<u64>();
         for (at, writer) in WRITERS.into_iter().enumerate() {
             let found: Vec<Rows> = found.iter().map(|rows| rows[at].clone()).collect();
             known[at] = count(writer, &found, acknowledged[at], round);
@@ -297,8 +298,9 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     }
     let took = start.elapsed().as_secs_f64();
     let each: Vec<_> = WRITERS.into_iter().zip(known).collect();
-    tell(&format!("kill: {rounds} kills survived, {each:?}, {took:.1} s"));
+    tell(&format!("kill: {rounds} kills survived, {each:?}, {lenders} lenders, {took:.1} s"));
     assert!(known.iter().sum::<u64>() > rounds * 20, "the child hardly wrote: {each:?}");
+    assert!(lenders > 0, "no value lies in another file than its entry");
     // A load is several syncs, which take their time on a busy disk.
     assert!(known.iter().all(|count| *count > 0), "a writer wrote nothing: {each:?}");
 }

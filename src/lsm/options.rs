@@ -174,13 +174,13 @@ impl LsmOptions {
         self.fitted()
     }
 
-    /// Bytes of a value, compressed, from which on merges leave it where it was first written, 16 KiB
-    /// by default; `u32::MAX` for never. A value of several pages costs a read of its own anyway,
-    /// and copying it again and again costs more than finding it. For that the file that has it is
-    /// kept until half of what is in it is not needed any more: long values may take up to twice
-    /// their space ([`TableStats::lenders`](crate::TableStats::lenders) says how much they do), and
-    /// scans find them here and there. Values of at most a quarter of a block are always copied, and
-    /// so is what lies in files with more of other things than of such values.
+    /// Bytes of a value, compressed, from which on merges leave it where it was first written,
+    /// 16 KiB by default; `u32::MAX` for never. A value of several pages costs a read of its own
+    /// anyway, and copying it again and again costs more than finding it. For that the file that
+    /// has it is kept until less than half of it is needed: long values may take up to twice their
+    /// space ([`TableStats::lenders`](crate::TableStats::lenders) says how much they do), and scans
+    /// find them here and there. Values of at most a quarter of a block are always copied, and so
+    /// are those in files of which such values are less than two thirds.
     #[must_use]
     pub fn separate_values(mut self, bytes: u32) -> Self {
         self.separate_values = bytes;
@@ -373,7 +373,8 @@ mod tests {
         #[test]
         fn any_choice_is_fitted_and_kept(a: u32, b: u32, c: u32, d: u64, bits: u8) {
             let options = LsmOptions::new().merge_at(a).stop_at(b).slow_at(c).file_bytes(d)
-                .block_bytes(c).base_bytes(d).growth(a).filter_bits(bits).debt_bytes(d).separate_values(b);
+                .block_bytes(c).base_bytes(d).growth(a).filter_bits(bits).debt_bytes(d)
+                .separate_values(b);
             prop_assert!(options.merge_at < options.slow_at && options.slow_at < options.stop_at);
             prop_assert_eq!(LsmOptions::decode(&options.encode()), Some(options));
         }

@@ -104,6 +104,14 @@ mod tests {
         assert_eq!(FarValue::from_bytes(&far.to_lent_bytes(1)), None);
     }
 
+    #[test]
+    fn are_written_as_ever() {
+        let far = FarValue { offset: 0x0102, stored: 3, len: 4, checksum: 5 };
+        let hex: String = far.to_lent_bytes(6).iter().map(|byte| format!("{byte:02x}")).collect();
+        let own = "0201000000000000 03000000 04000000 0500000000000000";
+        assert_eq!(hex, format!("{own} 0600000000000000").replace(' ', ""));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..40)) {

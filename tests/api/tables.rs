@@ -189,6 +189,33 @@ fn statistics_make_sense() {
     assert!(stats.read_amplification() >= 1);
 }
 
+/// Long values are not copied by merges, unless the table is not to.
+#[test]
+fn long_values_stay_where_they_were_written() {
+    let db = quiet().memory(64 << 20).open_in_memory().unwrap();
+    let never = LsmOptions::new().separate_values(u32::MAX);
+    let tables = [db.lsm("lends").unwrap(), db.lsm_with("copies", &never).unwrap()];
+    for table in &tables {
+        for round in 0..9u8 {
+            for number in 0..40u8 {
+                table.insert(&[number, number ^ round], &[number ^ round; 16 << 10]).unwrap();
+            }
+            table.flush().unwrap();
+        }
+        db.maintain().unwrap();
+        for key in table.iter().map(|entry| entry.unwrap().0) {
+            assert_eq!(table.get(&key).unwrap().unwrap(), [key[1]; 16 << 10]);
+        }
+        table.verify().unwrap();
+    }
+    let [lends, copies] = tables.map(|table| table.stats());
+    assert!(lends.lenders.files >= 8 && lends.lenders.bytes < lends.file_bytes, "{lends:?}");
+    assert!(lends.lenders.needed_bytes * 100 > lends.lenders.bytes * 95, "{lends:?}");
+    assert!(lends.write_amplification() < 1.1 && copies.write_amplification() > 1.8, "{copies:?}");
+    assert_eq!(copies.lenders.files, 0);
+    assert_eq!(lends.raw_bytes, copies.raw_bytes);
+}
+
 #[test]
 fn caches_are_counted_and_bounded() {
     let cached = quiet().memory(1 << 20).read_path(tonearm::ReadPath::Cached);

@@ -54,7 +54,7 @@ fn merges_write_little() {
     assert_eq!(copied.lenders, crate::LenderStats::default());
     assert!(stats.lenders.files > 10 && stats.lenders.needed_bytes < stats.lenders.bytes);
     assert!(stats.file_bytes as f64 <= 1.3 * live(&host) as f64, "{stats:?}");
-    assert_eq!(stats.raw_bytes, live(&host));
+    assert!(stats.raw_bytes >= live(&host));
 }
 
 #[test]

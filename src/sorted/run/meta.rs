@@ -207,6 +207,9 @@ mod tests {
             let wrong = encoded(&RunMeta { borrowed: wrong, ..meta.clone() });
             assert_eq!(RunMeta::decode(&mut Reader::new(&wrong)), None);
         }
+        let loans = RunMeta { lendable: 300, ..borrowing };
+        let is_written = [&bytes[..], &[0xac, 2, 2, 7, 1, 0xab, 2, 0x80, 0x80, 0x80, 0x80, 32]];
+        assert_eq!(encoded(&loans), is_written.concat());
         let no_loans = [&bytes[..], &[0, 0]].concat();
         assert_eq!(RunMeta::decode(&mut Reader::new(&no_loans)), None);
         let mut many = [&bytes[..], &[0]].concat();
