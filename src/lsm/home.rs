@@ -43,9 +43,9 @@ impl LsmHome {
         let (lenders, runs): (Vec<_>, Vec<_>) =
             runs.into_iter().partition(|(level, _)| *level == LENDERS);
         runs.iter().try_for_each(|(_, run)| run.attach(|file| files.get(&file).cloned()))?;
-        let lenders = lenders.into_iter().map(|(_, run)| run).collect();
         let tree = Arc::new(Tree { options, work: Work::default() });
-        let levels = Levels::empty(tree).edited(&[], &runs).with_lenders(lenders);
+        let levels = Levels::empty(tree).edited(&[], &runs);
+        let levels = levels.with_lenders(|_| lenders.into_iter().map(|(_, run)| run).collect());
         levels.check()?;
         Ok(Self {
             current: ArcSwap::from_pointee(levels),
@@ -106,15 +106,19 @@ struct Lends {
 
 /// Of the lenders until now and the runs that are `gone` from the levels, keeps what `next` needs.
 fn lend(next: Levels, gone: Vec<Arc<Run>>) -> Lends {
+    let (mut turned, mut retired) = (Vec::new(), Vec::new());
     let until_now = next.lenders().runs().to_vec();
-    let next = next.with_lenders(Vec::new());
-    let is_needed = |run: &Arc<Run>| next.lenders().is_needed(run.meta().file);
-    let (mut lenders, mut retired): (Vec<_>, Vec<_>) = until_now.into_iter().partition(is_needed);
-    let (turning, unneeded): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_needed);
-    retired.extend(unneeded);
-    let turned: Vec<_> = turning.iter().map(|run| (LENDERS, run.detached())).collect();
-    lenders.extend(turned.iter().map(|(_, run)| run.clone()));
-    Lends { next: next.with_lenders(lenders), turned, retired }
+    let next = next.with_lenders(|needs| {
+        let is_needed = |run: &Arc<Run>| needs.is_needed(run.meta().file);
+        let (mut lenders, unneeded): (Vec<_>, Vec<_>) = until_now.into_iter().partition(is_needed);
+        retired.extend(unneeded);
+        let (turning, unneeded): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_needed);
+        retired.extend(unneeded);
+        turned.extend(turning.iter().map(|run| (LENDERS, run.detached())));
+        lenders.extend(turned.iter().map(|(_, run)| run.clone()));
+        lenders
+    });
+    Lends { next, turned, retired }
 }
 
 /// Refuses entries that do not ascend, or are over a limit.

@@ -30,17 +30,18 @@ pub(super) struct Lenders {
 }
 
 impl Lenders {
-    /// Those of `runs`, beside the runs of all levels.
+    /// Those that `choose` says, beside the runs of all levels; it may ask what is needed.
     pub(super) fn new<'a>(
-        runs: Vec<Arc<Run>>,
         of_levels: impl Iterator<Item = &'a Arc<Run>>,
+        choose: impl FnOnce(&Self) -> Vec<Arc<Run>>,
     ) -> Self {
         let mut needed = HashMap::new();
         for (file, bytes) in of_levels.flat_map(|run| &run.meta().borrowed) {
             let sum = needed.entry(*file).or_default();
             *sum = total([*sum, *bytes].into_iter());
         }
-        Self { runs, needed }
+        let lenders = Self { runs: Vec::new(), needed };
+        Self { runs: choose(&lenders), ..lenders }
     }
 
     pub(super) fn runs(&self) -> &[Arc<Run>] {

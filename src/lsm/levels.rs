@@ -70,10 +70,10 @@ impl Levels {
         Self::new(self.tree.clone(), fresh, deep, self.lenders.clone())
     }
 
-    /// The same with these lenders.
-    pub(super) fn with_lenders(self, runs: Vec<Arc<Run>>) -> Self {
+    /// The same with the lenders that `choose` says.
+    pub(super) fn with_lenders(self, choose: impl FnOnce(&Lenders) -> Vec<Arc<Run>>) -> Self {
         let deep = self.deep.iter().flat_map(|tier| tier.runs().iter());
-        let lenders = Arc::new(Lenders::new(runs, self.fresh.iter().chain(deep)));
+        let lenders = Arc::new(Lenders::new(self.fresh.iter().chain(deep), choose));
         Self { lenders, ..self }
     }
 

@@ -30,7 +30,7 @@ enum Step {
 
 /// One value in three is eight times as long, which makes most of the bytes.
 fn value(len: usize, fill: u8) -> Vec<u8> {
-    vec![fill; if len % 3 == 0 { len * 8 } else { len }]
+    vec![fill; if len.is_multiple_of(3) { len * 8 } else { len }]
 }
 
 fn any_write() -> impl Strategy<Value = Write> {
