@@ -197,7 +197,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks the value that lies apart; its length. What is lent is read if the run is attached
-    /// to its lenders: of one that is none itself but a lender nobody reads the entries.
+    /// to its lenders. One that is itself kept as a lender only is not: nobody reads its entries,
+    /// and what they point to may be gone.
     fn visit_far(&mut self, pointer: &[u8], at: u64) -> Result<u64> {
         let run = self.run;
         let pointer = Pointer::from_bytes(pointer)
