@@ -447,7 +447,7 @@ impl Tree for PageTree {
                 Value::pinned(&Arc::new(pinned), bytes)
             }
             Held::Frame(frame) => Value::pinned(frame, bytes),
-            Held::Lent(value) => value.clone(),
+            Held::Lent(value) => Value::clone(value),
             Held::Mapped { .. } | Held::Ahead { .. } => Value::copied(bytes),
         }
     }

@@ -88,8 +88,8 @@ pub(crate) enum Held {
     Frame(Arc<Frame>),
     /// They lie in what a cursor read ahead.
     Ahead { window: Arc<Frame>, at: usize, len: usize },
-    /// They lie in the mapping of another run's file.
-    Lent(Value),
+    /// They lie in the mapping of another run's file. (Boxed, to keep the others short.)
+    Lent(Box<Value>),
 }
 
 /// What a cursor has read ahead.
@@ -444,7 +444,7 @@ impl Tree for Run {
         match held {
             Held::Mapped { .. } => Value::pinned(&self.file, bytes),
             Held::Frame(frame) => Value::pinned(frame, bytes),
-            Held::Lent(value) => value.clone(),
+            Held::Lent(value) => Value::clone(value),
             // A pin would keep all of the window.
             Held::Ahead { .. } => Value::copied(bytes),
         }
@@ -455,7 +455,7 @@ impl Tree for Run {
         match file.held_value(&far)? {
             Held::Mapped { at, len } if !Arc::ptr_eq(file, &self.file) => {
                 let bytes = file.bytes().get(at..at + len).unwrap_or_default();
-                Ok(Held::Lent(Value::pinned(file, bytes)))
+                Ok(Held::Lent(Box::new(Value::pinned(file, bytes))))
             }
             held => Ok(held),
         }
