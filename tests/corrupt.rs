@@ -103,8 +103,8 @@ fn steps() -> Vec<Step> {
         steps.push(Step::Flush("h"));
     }
     steps.push(create("l"));
-    for round in 0..3 {
-        let long = (0..7).map(|n| put("l", n * 3 + round, "long", 440));
+    for round in 0..2 {
+        let long = (0..6).map(|n| put("l", n * 2 + round, "long", 330));
         steps.extend([commit(long.collect(), Process), Step::Flush("l"), Step::Maintain]);
     }
     steps.push(commit(vec![put("b", 1, "little", 9), delete("b", 2)], PowerLoss));
