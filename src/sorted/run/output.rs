@@ -1,7 +1,9 @@
 //! The file under construction: a buffer written in large aligned pieces.
 //!
 //! Writes are of 2 MiB at multiples of that, because then Linux keeps the file in 2 MiB pages of
-//! its cache and maps them as such, which makes every later read of the mapping cheaper.
+//! its cache and maps them as such, which makes every later read of the mapping cheaper. Long
+//! values gain nothing from that, and such pages are dear to find while much is written: they are
+//! written in smaller pieces.
 
 use crate::{
     Result,
@@ -12,8 +14,12 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How much is written at once.
+/// How much is written at once, up to a multiple of it.
 const CHUNK: usize = 2 << 20;
+/// The same behind a long value.
+const PIECE: usize = 256 << 10;
+/// A long value.
+const LONG: usize = 16 << 10;
 
 /// A file that is only appended to. Dropped before it is finished, it takes the file with it.
 pub(crate) struct Output<'a> {
@@ -74,26 +80,38 @@ impl<'a> Output<'a> {
 
     /// Appends `bytes`, of any length, without holding them twice.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let unit = if bytes.len() >= LONG { PIECE } else { CHUNK };
         while !bytes.is_empty() {
+            let room = self.room(unit);
             if self.buffer.is_empty()
-                && let Some((chunk, later)) = bytes.split_at_checked(CHUNK)
+                && let Some((piece, later)) = bytes.split_at_checked(room)
             {
-                self.write(chunk)?;
+                self.write(piece)?;
                 bytes = later;
                 continue;
             }
-            let room = CHUNK - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            let (now, later) =
+                bytes.split_at(room.saturating_sub(self.buffer.len()).min(bytes.len()));
             self.buffer.extend_from_slice(now);
-            self.write_chunks()?;
+            self.write_units(unit)?;
             bytes = later;
         }
         Ok(())
     }
 
+    /// How much more than what is written is a multiple of `unit`.
+    fn room(&self, unit: usize) -> usize {
+        unit - (self.written % unit as u64) as usize
+    }
+
     fn write_chunks(&mut self) -> Result<()> {
-        while self.buffer.len() >= CHUNK {
-            self.write_first(CHUNK)?;
+        self.write_units(CHUNK)
+    }
+
+    /// Writes what waits, up to a multiple of `unit`.
+    fn write_units(&mut self, unit: usize) -> Result<()> {
+        while self.buffer.len() >= self.room(unit) {
+            self.write_first(self.room(unit))?;
         }
         Ok(())
     }
@@ -131,6 +149,49 @@ impl Drop for Output<'_> {
         if !self.is_finished {
             // What cannot be removed is an orphan that the next open removes.
             let _ = self.folder.remove(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{mem::MemFolder, read_exact_at};
+    use proptest::{collection::vec, prelude::*};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Short parts, long values, and some longer than all that is written at once.
+        #[test]
+        fn what_is_appended_is_written_in_order(
+            parts in vec(
+                (prop_oneof![0..9usize, 4000..9000usize, 0..3 * CHUNK], any::<bool>()),
+                0..40,
+            ),
+        ) {
+            let folder = MemFolder::default();
+            let mut output = Output::create(&folder, 1, "file".into()).unwrap();
+            let (mut all, mut digest) = (Vec::new(), Digest::default());
+            for (number, (len, aligned)) in parts.into_iter().enumerate() {
+                let part: Vec<u8> = (0..len).map(|i| (i / 251 + 7 * number + i) as u8).collect();
+                if aligned {
+                    output.align(4096).unwrap();
+                    all.resize(all.len().next_multiple_of(4096), 0);
+                    output.append_with(|out| out.extend_from_slice(&part), |_| {}).unwrap();
+                } else {
+                    output.append(&part).unwrap();
+                }
+                all.extend_from_slice(&part);
+                prop_assert_eq!(output.len(), all.len() as u64);
+                prop_assert!(output.buffer.len() < CHUNK);
+            }
+            digest.add(&all);
+            prop_assert_eq!(output.finish().unwrap(), (all.len() as u64, digest.finish()));
+            let mut written = vec![0; all.len()];
+            let file = folder.open("file", Access::Read).unwrap();
+            read_exact_at(&*file, &mut written, 0).unwrap();
+            prop_assert!(written == all, "the file holds something else");
         }
     }
 }
