@@ -199,10 +199,8 @@ impl Core {
         out.finish()?;
         let file = &base.pages.file;
         let unreached = |out: &PageWriter<'_>| {
-            out.held().unreached(&finished.dead).map_err(|page| {
-                let at = u64::from(page) * file.page_bytes() as u64;
-                Error::corrupt(file.name(), at, "a page is both used and free")
-            })
+            let both = |page| file.corrupt(file.offset(page), "a page is both used and free");
+            out.held().unreached(&finished.dead).map_err(both)
         };
         let (mut pages, free) = unreached(&out)?;
         let list = free.encode();

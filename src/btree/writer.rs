@@ -62,8 +62,7 @@ impl<'a> PageWriter<'a> {
 
     /// What is wrong with a block of the file.
     pub(super) fn corrupt(&self, at: Child, what: &str) -> Error {
-        let offset = u64::from(at.unit) * self.page_bytes() as u64;
-        Error::corrupt(self.file.name(), offset, what)
+        self.file.corrupt(self.file.offset(at.unit), what)
     }
 
     /// Has pages below `limit` taken first.

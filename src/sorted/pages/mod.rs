@@ -177,7 +177,7 @@ impl PageFile {
         self.reading.get_or_init(|| lock);
     }
 
-    fn offset(&self, page: u32) -> u64 {
+    pub(crate) fn offset(&self, page: u32) -> u64 {
         u64::from(page) * self.page_bytes as u64
     }
 
@@ -192,7 +192,7 @@ impl PageFile {
         }
     }
 
-    fn corrupt(&self, at: u64, what: impl Into<String>) -> Error {
+    pub(crate) fn corrupt(&self, at: u64, what: impl Into<String>) -> Error {
         Error::corrupt(self.name(), at, what)
     }
 
