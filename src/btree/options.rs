@@ -116,7 +116,7 @@ impl BtreeOptions {
 
     /// How a delta is written: as what the tree is made of, so that scans are as fast.
     pub(super) fn delta(&self) -> RunOptions {
-        RunOptions { block_bytes: self.page_len(), ..RunOptions::default() }
+        RunOptions { block_bytes: self.page_len(), merged_soon: true, ..RunOptions::default() }
     }
 
     /// As the manifest keeps them: `version u8`, then varints.

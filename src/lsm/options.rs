@@ -212,7 +212,7 @@ impl LsmOptions {
             (true, true) => (self.compression, 0),
         };
         let (block_bytes, lend_from) = (self.block_bytes as usize, self.separate_values);
-        RunOptions { block_bytes, compression, filter_bits, lend_from }
+        RunOptions { block_bytes, compression, filter_bits, lend_from, merged_soon: !last }
     }
 
     /// How long blocks are, before compression.

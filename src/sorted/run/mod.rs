@@ -60,13 +60,15 @@ pub(crate) struct RunOptions {
     pub(crate) filter_bits: u8,
     /// Values stored in so many bytes are counted as such that a merge need not copy.
     pub(crate) lend_from: u32,
+    /// Whether it is likely to be merged soon: then it is not read for long.
+    pub(crate) merged_soon: bool,
 }
 
 impl Default for RunOptions {
     /// 8 KiB blocks: 4 KiB ones answer gets up to a tenth faster but double the branches.
     fn default() -> Self {
         let (compression, lend_from) = (Compression::None, u32::MAX);
-        Self { block_bytes: 8 << 10, compression, filter_bits: 10, lend_from }
+        Self { block_bytes: 8 << 10, compression, filter_bits: 10, lend_from, merged_soon: false }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The file under construction: a buffer written in large aligned pieces.
+//! The file under construction: a buffer written in aligned pieces.
 //!
 //! Writes are of 2 MiB at multiples of that, because then Linux keeps the file in 2 MiB pages of
-//! its cache and maps them as such, which makes every later read of the mapping cheaper. Long
-//! values gain nothing from that, and such pages are dear to find while much is written: they are
-//! written in smaller pieces.
+//! its cache and maps them as such, which makes every later read of the mapping cheaper. Such pages
+//! are dear to find while much is written: what gains little from them, long values and files that
+//! are merged soon, is written in smaller pieces.
 
 use crate::{
     Result,
@@ -14,10 +14,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How much is written at once, up to a multiple of it.
-const CHUNK: usize = 2 << 20;
-/// The same behind a long value.
-const PIECE: usize = 256 << 10;
+/// How much is written at once, up to a multiple of it, of what is read for long.
+const LARGE: usize = 2 << 20;
+/// The same of what is not, and of long values.
+const SMALL: usize = 256 << 10;
 /// A long value.
 const LONG: usize = 16 << 10;
 
@@ -29,7 +29,9 @@ pub(crate) struct Output<'a> {
     id: FileId,
     /// What is written so far.
     written: u64,
-    /// What comes next; always less than a chunk between calls.
+    /// How much is written at once.
+    unit: usize,
+    /// What comes next; always less than a unit between calls.
     buffer: Vec<u8>,
     digest: Digest,
     is_finished: bool,
@@ -42,7 +44,22 @@ impl<'a> Output<'a> {
             .map_err(|error| Error::io("create", &name, error))?;
         let digest = Digest::default();
         let (written, buffer) = (0, Vec::new());
-        Ok(Self { folder, name, file, id, written, buffer, digest, is_finished: false })
+        Ok(Self {
+            folder,
+            name,
+            file,
+            id,
+            written,
+            unit: LARGE,
+            buffer,
+            digest,
+            is_finished: false,
+        })
+    }
+
+    /// From now on: nobody will read it for long.
+    pub(crate) fn write_small_pieces(&mut self) {
+        self.unit = SMALL;
     }
 
     /// The number of the file.
@@ -55,12 +72,12 @@ impl<'a> Output<'a> {
         self.written + self.buffer.len() as u64
     }
 
-    /// Appends zeros up to a multiple of `unit`, at most a chunk.
+    /// Appends zeros up to a multiple of `unit`, at most a unit.
     pub(crate) fn align(&mut self, unit: usize) -> Result<()> {
         let len = self.len();
         let zeros = (len.next_multiple_of(unit as u64) - len) as usize;
         self.buffer.resize(self.buffer.len() + zeros, 0);
-        self.write_chunks()
+        self.write_units(self.unit)
     }
 
     /// Appends what `write` appends to the buffer, and hands it that part once more to be sealed.
@@ -74,13 +91,13 @@ impl<'a> Output<'a> {
         let part = self.buffer.get_mut(start..).unwrap_or_default();
         let len = part.len() as u64;
         seal(part);
-        self.write_chunks()?;
+        self.write_units(self.unit)?;
         Ok(len)
     }
 
     /// Appends `bytes`, of any length, without holding them twice.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let unit = if bytes.len() >= LONG { PIECE } else { CHUNK };
+        let unit = if bytes.len() >= LONG { SMALL } else { self.unit };
         while !bytes.is_empty() {
             let room = self.room(unit);
             if self.buffer.is_empty()
@@ -102,10 +119,6 @@ impl<'a> Output<'a> {
     /// How much more than what is written is a multiple of `unit`.
     fn room(&self, unit: usize) -> usize {
         unit - (self.written % unit as u64) as usize
-    }
-
-    fn write_chunks(&mut self) -> Result<()> {
-        self.write_units(CHUNK)
     }
 
     /// Writes what waits, up to a multiple of `unit`.
@@ -165,13 +178,17 @@ mod tests {
         /// Short parts, long values, and some longer than all that is written at once.
         #[test]
         fn what_is_appended_is_written_in_order(
+            small in any::<bool>(),
             parts in vec(
-                (prop_oneof![0..9usize, 4000..9000usize, 0..3 * CHUNK], any::<bool>()),
+                (prop_oneof![0..9usize, 4000..9000usize, 0..3 * LARGE], any::<bool>()),
                 0..40,
             ),
         ) {
             let folder = MemFolder::default();
             let mut output = Output::create(&folder, 1, "file".into()).unwrap();
+            if small {
+                output.write_small_pieces();
+            }
             let (mut all, mut digest) = (Vec::new(), Digest::default());
             for (number, (len, aligned)) in parts.into_iter().enumerate() {
                 let part: Vec<u8> = (0..len).map(|i| (i / 251 + 7 * number + i) as u8).collect();
@@ -184,7 +201,7 @@ mod tests {
                 }
                 all.extend_from_slice(&part);
                 prop_assert_eq!(output.len(), all.len() as u64);
-                prop_assert!(output.buffer.len() < CHUNK);
+                prop_assert!(output.buffer.len() < output.unit);
             }
             digest.add(&all);
             prop_assert_eq!(output.finish().unwrap(), (all.len() as u64, digest.finish()));

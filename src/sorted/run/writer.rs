@@ -62,7 +62,10 @@ impl<'a> RunWriter<'a> {
             let what = "this build lacks the feature that compresses as the table's options say";
             return Err(Error::new(ErrorKind::Misuse, what));
         }
-        let output = Output::create(folder, file, run_name(file))?;
+        let mut output = Output::create(folder, file, run_name(file))?;
+        if options.merged_soon {
+            output.write_small_pieces();
+        }
         Ok(Self {
             tree: TreeBuilder::new(block_bytes, options.compression == Compression::None),
             blocks: Blocks { output, options, plain: Vec::new() },
