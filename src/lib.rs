@@ -166,8 +166,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use hash::{Hash, HashOptions};
 pub use lsm::{Lsm, LsmOptions};
 pub use table::{
-    Batch, Durability, Engine, Entries, LenderStats, LevelStats, OrderedTable, Savepoint, Side,
-    Snapshot, Table, TableAt, TableStats, Transaction, TreeStats, WorkStats,
+    Batch, Durability, Engine, Entries, Feed, LenderStats, LevelStats, OrderedTable, Savepoint,
+    Side, Snapshot, Table, TableAt, TableStats, Transaction, TreeStats, WorkStats,
 };
 pub use value::Value;
 

@@ -12,17 +12,16 @@ use super::{
     version::{Begun, InFlight, Pages, Version, WovenPages},
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, Result,
     memtable::MemtableCursor,
     sorted::{
         Cursor, FileId, Graveyard, Kind, Merge, PageFile, PageRoot, PageTree, RangeSet, Run,
         RunAccess,
     },
-    table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Source, Staged, Work},
+    table::{Change, Home, HomeFile, Input, Intake, Job, Settled, Shop, Source, Staged, Work},
     vfs::Folder,
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     any::Any,
@@ -101,13 +100,8 @@ impl Home for BtreeHome {
         }
     }
 
-    fn ingest(
-        &self,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-        shop: &Shop,
-    ) -> Result<Change> {
-        let mut entries = Sorted::new(entries);
-        entries.step()?;
+    fn ingest(&self, entries: &mut Intake<'_>, shop: &Shop) -> Result<Change> {
+        let mut entries = Sorted::new(entries)?;
         if !entries.valid() {
             return Ok(Made::Nothing.into());
         }
@@ -115,7 +109,7 @@ impl Home for BtreeHome {
         base.forget_tree();
         let woven = self.0.weave(&base, &mut entries, &RangeSet::none(), None, shop);
         match woven {
-            Ok(woven) => Ok(base.change(woven, entries.count)),
+            Ok(woven) => Ok(base.change(woven, entries.intake.count())),
             Err(error) => {
                 base.give_up(shop);
                 Err(error)
@@ -311,39 +305,28 @@ fn unchanged(next: Arc<Version>) -> Staged {
 }
 
 /// Entries that come sorted.
-struct Sorted<'a> {
-    entries: &'a mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-    at: Option<(Bytes, Bytes)>,
-    count: u64,
+struct Sorted<'a, 'b> {
+    intake: &'a mut Intake<'b>,
+    is_valid: bool,
+    /// Of the entry at hand; its key is the last that came.
+    value: Vec<u8>,
 }
 
-impl<'a> Sorted<'a> {
-    fn new(entries: &'a mut dyn Iterator<Item = Result<(Bytes, Bytes)>>) -> Self {
-        Self { entries, at: None, count: 0 }
-    }
-
-    fn step(&mut self) -> Result<()> {
-        let last = self.at.take();
-        let Some((key, value)) = self.entries.next().transpose()? else { return Ok(()) };
-        if last.is_some_and(|(last, _)| last >= key) {
-            let message =
-                "entries to ingest must come with strictly ascending keys: sort them first";
-            return Err(Error::new(ErrorKind::Misuse, message));
-        }
-        Op::Put { key: &key, value: &value }.check()?;
-        self.count += 1;
-        self.at = Some((key, value));
-        Ok(())
+impl<'a, 'b> Sorted<'a, 'b> {
+    fn new(intake: &'a mut Intake<'b>) -> Result<Self> {
+        let mut sorted = Self { intake, is_valid: true, value: Vec::new() };
+        sorted.next()?;
+        Ok(sorted)
     }
 }
 
-impl Incoming for Sorted<'_> {
+impl Incoming for Sorted<'_, '_> {
     fn valid(&self) -> bool {
-        self.at.is_some()
+        self.is_valid
     }
 
     fn key(&self) -> &[u8] {
-        self.at.as_ref().map_or(&[], |(key, _)| key)
+        self.intake.last()
     }
 
     fn kind(&self) -> Kind {
@@ -351,10 +334,16 @@ impl Incoming for Sorted<'_> {
     }
 
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        Ok(self.at.as_ref().map_or((&[], &[]), |(key, value)| (key, value)))
+        Ok((self.intake.last(), &self.value))
     }
 
     fn next(&mut self) -> Result<()> {
-        self.step()
+        let next = self.intake.next()?;
+        self.is_valid = next.is_some();
+        if let Some((_, value)) = next {
+            self.value.clear();
+            self.value.extend_from_slice(value);
+        }
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         Cursor, Deletes, FileId, FreeList, Graveyard, Kind, Lookup, Merge, PageRoot, Run,
         RunAccess, RunMeta, Span,
     },
-    table::{Change, FileIds, Home, HomeFile, Input, Room, Settled, Shop},
+    table::{Change, FileIds, Given, Home, HomeFile, Input, Intake, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder, os::OsFolder},
 };
 use bytes::Bytes;
@@ -132,7 +132,10 @@ impl Host {
 
     fn ingest(&mut self, entries: &Model, meanwhile: &[Write]) {
         let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
-        let mut change = self.home.ingest(&mut owned, &self.shop).unwrap();
+        let mut change = self
+            .home
+            .ingest(&mut Intake::new(&mut Given::new(&mut owned), true), &self.shop)
+            .unwrap();
         if !meanwhile.is_empty() {
             self.write(meanwhile);
         }
@@ -721,7 +724,10 @@ fn a_load_goes_on_beside_other_work() {
         }
         Ok((key.clone().into(), value.clone().into()))
     });
-    let mut change = host.home.ingest(&mut entries, &host.shop).unwrap();
+    let mut change = host
+        .home
+        .ingest(&mut Intake::new(&mut Given::new(&mut entries), true), &host.shop)
+        .unwrap();
     host.model = model;
     host.model.extend(loaded);
     host.home.join(&mut change, &host.shop).unwrap();

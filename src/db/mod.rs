@@ -40,12 +40,11 @@ use crate::{
     lsm::{Lsm, LsmOptions},
     manifest::Manifest,
     table::{
-        Batch, Begun, Checked, Core, Durability, Engine, Host, Op, Snapshot, Table, TableState,
-        TableStats,
+        Batch, Begun, Checked, Core, Durability, Engine, Feed, Host, Op, Snapshot, Table,
+        TableState, TableStats,
     },
     vfs::{Folder, os::OsFolder},
 };
-use bytes::Bytes;
 use shared::Shared;
 use std::{
     fmt,
@@ -403,11 +402,7 @@ impl Host for Handle {
         self.shared.write_batch(batch, Some(checked), durability)
     }
 
-    fn ingest(
-        &self,
-        table: &Arc<TableState>,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-    ) -> Result<u64> {
+    fn ingest(&self, table: &Arc<TableState>, entries: &mut dyn Feed) -> Result<u64> {
         self.shared.ingest(table, entries)
     }
 

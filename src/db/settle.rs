@@ -16,9 +16,10 @@ use crate::{
     Error, Result,
     manifest::Edit,
     sorted::Span,
-    table::{Change, HomeFile, Input, Job, Sealed, Shop, Staged, TableId, TableState},
+    table::{
+        Change, Feed, HomeFile, Input, Intake, Job, Sealed, Shop, Staged, TableId, TableState,
+    },
 };
-use bytes::Bytes;
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -142,31 +143,21 @@ impl Shared {
         result
     }
 
-    /// Bulk-loads sorted entries.
+    /// Loads entries in bulk.
     ///
     /// They take their place in time at the moment the active memtable is sealed: what is in
     /// memtables by then is absorbed first, and lies below them; what is written later lies above.
     pub(super) fn ingest(
         self: &Arc<Self>,
         table: &Arc<TableState>,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
+        entries: &mut dyn Feed,
     ) -> Result<u64> {
         let writing = self.writing()?;
         self.keep_pace(0)?;
         let shop = Shop { room: self.room(), ..self.shop(self.breath()) };
-        let is_ordered = table.engine().is_ordered();
-        let (mut first, mut last) = (None, Vec::new());
-        let change = if is_ordered {
-            let mut entries = entries.inspect(|entry| {
-                let Ok((key, _)) = entry else { return };
-                first.get_or_insert_with(|| key.clone());
-                last.clear();
-                last.extend_from_slice(key);
-            });
-            table.home().ingest(&mut entries, &shop)?
-        } else {
-            table.home().ingest(entries, &shop)?
-        };
+        let mut intake = Intake::new(entries, table.engine().is_ordered());
+        let change = table.home().ingest(&mut intake, &shop)?;
+        let loaded = intake.span();
         let count = change.entries;
         let mut change = self.secure(table, change, || Ok(()))?;
         let _absorbing = table.absorbing.lock();
@@ -178,12 +169,6 @@ impl Shared {
             table.home().discard(change, &self.graveyard);
             return Err(error);
         }
-        last.push(0);
-        let loaded = match is_ordered {
-            true => first.map(|first| Span::new(first, Some(last))),
-            // They came in any order.
-            false => (count > 0).then(|| Span::new(Bytes::new(), None::<Bytes>)),
-        };
         self.publish(table, change, &Absorbed { loaded, ..Absorbed::default() })?;
         Ok(count)
     }

@@ -15,10 +15,9 @@ use crate::{
     Result,
     memtable::Memtable,
     sorted::{Cursor, Deletes, FileId, Graveyard, Merge},
-    table::{Change, Home, HomeFile, Input, Job, Settled, Shop, Source, Staged, Work},
+    table::{Change, Home, HomeFile, Input, Intake, Job, Settled, Shop, Source, Staged, Work},
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     any::Any,
@@ -140,14 +139,10 @@ impl Home for HashHome {
         change
     }
 
-    fn ingest(
-        &self,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-        shop: &Shop,
-    ) -> Result<Change> {
+    fn ingest(&self, entries: &mut Intake<'_>, shop: &Shop) -> Result<Change> {
         let runs = self.current.load_full();
-        let (added, read) = load(entries, shop, runs.table(), runs.newest_age() + 1)?;
-        Ok(self.settled(&runs, added, read))
+        let added = load(entries, shop, runs.table(), runs.newest_age() + 1)?;
+        Ok(self.settled(&runs, added, entries.bytes()))
     }
 
     fn next_job(&self, idle: bool) -> Option<Box<dyn Job>> {

@@ -21,9 +21,8 @@ use crate::{
     Result,
     codec::seeded_hash,
     sorted::Kind,
-    table::{Op, Shop},
+    table::{Intake, Shop},
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 use parts::{Entry, PART_BITS, PARTS, Parts, last_of_each, records, sort};
 use spill::{Piece, Spill};
@@ -49,31 +48,28 @@ const FILES_AT_ONCE: u64 = 4;
 /// Parts of parts: there are no more bits.
 const LEVELS: u32 = u64::BITS / PART_BITS;
 
-/// Writes entries as files of one run of `age`; says how many bytes of keys and values they are.
+/// Writes entries as files of one run of `age`.
 pub(super) fn load(
-    entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
+    entries: &mut Intake<'_>,
     shop: &Shop,
     table: &Table,
     age: u64,
-) -> Result<(Vec<Arc<HashRun>>, u64)> {
+) -> Result<Vec<Arc<HashRun>>> {
     let mut sorter = Sorter::new(shop, table, (shop.room.memory)())?;
-    let (mut count, mut bytes, mut look_at) = (0, 0, LOOK_BYTES);
-    for entry in entries {
-        let (key, value) = entry?;
-        Op::Put { key: &key, value: &value }.check()?;
-        sorter.add(seeded_hash(&key, table.seed), &key, &value)?;
-        count += 1;
-        bytes += (key.len() + value.len()) as u64;
-        if bytes >= look_at {
-            look_at = bytes + LOOK_BYTES;
+    let mut look_at = LOOK_BYTES;
+    while let Some((key, value)) = entries.next()? {
+        sorter.add(seeded_hash(key, table.seed), key, value)?;
+        if entries.bytes() >= look_at {
+            look_at = entries.bytes() + LOOK_BYTES;
             shop.breathe()?;
             sorter.memory = (shop.room.memory)();
         }
     }
+    let (bytes, count) = (entries.bytes(), entries.count());
     let at_once = (bytes / FILE_BYTES_MIN).clamp(1, FILES_AT_ONCE).ilog2() as u8;
     let bits = bits_for(table, bytes, count).max(at_once);
     sorter.spill.iter_mut().try_for_each(Spill::finish)?;
-    Ok((sorter.finish(age, bits)?, bytes))
+    sorter.finish(age, bits)
 }
 
 /// Sorts entries by hash.

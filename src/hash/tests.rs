@@ -7,7 +7,7 @@ use crate::{
     codec::{Reader, WEAK_SEED, key_hash},
     memtable::{Memory, Memtable},
     sorted::{Cursor, Deletes, Graveyard, Kind, Lookup, Merge, RunAccess, Span},
-    table::{Change, FileIds, HASH_BYTES, Home, Input, Room, Settled, Shop},
+    table::{Change, FileIds, Given, HASH_BYTES, Home, Input, Intake, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder},
 };
 use proptest::prelude::*;
@@ -76,7 +76,10 @@ impl Host {
 
     fn ingest(&mut self, entries: &[(Key, Vec<u8>)]) {
         let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
-        let change = self.home.ingest(&mut owned, &self.shop).unwrap();
+        let change = self
+            .home
+            .ingest(&mut Intake::new(&mut Given::new(&mut owned), false), &self.shop)
+            .unwrap();
         let distinct: BTreeMap<_, _> = entries.iter().cloned().collect();
         assert_eq!(change.entries, distinct.len() as u64);
         self.publish(change);
@@ -378,7 +381,9 @@ fn a_failed_step_changes_nothing() {
     while host.step(true) {}
     host.check();
     let mut entries = (0..40_000u32).map(|i| Ok((key(i).into(), vec![1; 60].into())));
-    assert!(host.home.ingest(&mut entries, &fails).is_err());
+    assert!(
+        host.home.ingest(&mut Intake::new(&mut Given::new(&mut entries), false), &fails).is_err()
+    );
     host.check();
 }
 
@@ -428,12 +433,19 @@ fn a_load_that_fails_leaves_nothing() {
         };
         let shop = Shop { breathe: Arc::new(breathe), ..host.shop.clone() };
         let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
-        assert!(host.home.ingest(&mut owned, &shop).is_err(), "after {pauses} pauses");
+        assert!(
+            host.home.ingest(&mut Intake::new(&mut Given::new(&mut owned), false), &shop).is_err(),
+            "after {pauses} pauses"
+        );
         host.check();
     }
     let mut broken = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
     let mut broken = broken.by_ref().take(3_000).chain([fails().map(|()| Default::default())]);
-    assert!(host.home.ingest(&mut broken, &host.shop).is_err());
+    assert!(
+        host.home
+            .ingest(&mut Intake::new(&mut Given::new(&mut broken), false), &host.shop)
+            .is_err()
+    );
     host.check();
     host.ingest(&entries);
     host.check();

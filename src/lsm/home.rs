@@ -14,9 +14,9 @@ use super::{
     tier::span,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, Result,
     sorted::{Cursor, FileId, Run, RunFile, RunOptions, Span, run_name},
-    table::{Change, Home, HomeFile, Input, Job, Op, Settled, Shop, Staged, Work},
+    table::{Change, Home, HomeFile, Input, Intake, Job, Settled, Shop, Staged, Work},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -121,15 +121,6 @@ fn lend(next: Levels, gone: Vec<Arc<Run>>) -> Lends {
     Lends { next, turned, retired }
 }
 
-/// Refuses entries that do not ascend, or are over a limit.
-fn check_entry(last: Option<&Bytes>, key: &Bytes, value: &Bytes) -> Result<()> {
-    if last.is_some_and(|last| last >= key) {
-        let message = "entries to ingest must come with strictly ascending keys: sort them first";
-        return Err(Error::new(ErrorKind::Misuse, message));
-    }
-    Op::Put { key, value }.check()
-}
-
 impl Home for LsmHome {
     fn current(&self) -> Arc<dyn Settled> {
         self.current.load_full()
@@ -160,11 +151,7 @@ impl Home for LsmHome {
         Ok(self.settled(&levels, poured))
     }
 
-    fn ingest(
-        &self,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-        shop: &Shop,
-    ) -> Result<Change> {
+    fn ingest(&self, entries: &mut Intake<'_>, shop: &Shop) -> Result<Change> {
         let levels = self.current.load_full();
         let after = |first: &[u8]| Some(Bytes::from([first, &[0]].concat()));
         let plan = Plan {
@@ -176,7 +163,7 @@ impl Home for LsmHome {
             grandparent_bytes: 0,
             lending: None,
         };
-        let poured = fill(entries, check_entry, plan)?;
+        let poured = fill(entries, plan)?;
         Ok(self.settled(&levels, poured))
     }
 

@@ -11,7 +11,7 @@ use crate::{
         Cursor, FileId, Kind, Lent, RangeSet, Run, RunFile, RunOptions, RunWriter, Span,
         out_of_order, run_name,
     },
-    table::Shop,
+    table::{Intake, Shop},
 };
 use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
@@ -211,22 +211,12 @@ pub(super) fn pour<C: Cursor + ?Sized>(
 }
 
 /// Writes entries that come ready, strictly ascending.
-pub(super) fn fill(
-    entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-    check: impl Fn(Option<&Bytes>, &Bytes, &Bytes) -> Result<()>,
-    plan: Plan<'_>,
-) -> Result<Poured> {
+pub(super) fn fill(entries: &mut Intake<'_>, plan: Plan<'_>) -> Result<Poured> {
     let mut output = Output::new(plan, &RangeSet::none());
-    let mut last = None;
-    let mut read = 0;
-    for entry in entries {
-        let (key, value) = entry?;
-        check(last.as_ref(), &key, &value)?;
-        read += (key.len() + value.len()) as u64;
-        output.add(&key, Kind::Put, &value)?;
-        last = Some(key);
+    while let Some((key, value)) = entries.next()? {
+        output.add(key, Kind::Put, value)?;
     }
-    Ok(Poured { runs: output.finish()?, read })
+    Ok(Poured { runs: output.finish()?, read: entries.bytes() })
 }
 
 #[cfg(test)]
@@ -236,7 +226,7 @@ mod tests {
         ErrorKind,
         cache::BlockCache,
         sorted::RunAccess,
-        table::{FileIds, Room},
+        table::{FileIds, Given, Room},
         vfs::mem::MemFolder,
     };
 
@@ -263,7 +253,7 @@ mod tests {
             };
             let entry = |key: &str| Ok((Bytes::copy_from_slice(key.as_bytes()), Bytes::new()));
             let mut entries = [entry("b"), entry(second)].into_iter();
-            let error = fill(&mut entries, |_, _, _| Ok(()), plan).err();
+            let error = fill(&mut Intake::new(&mut Given::new(&mut entries), false), plan).err();
             assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Corrupt));
             assert_eq!(folder.list().unwrap(), [""; 0]);
         }

@@ -1,8 +1,8 @@
 //! `Table` and `OrderedTable`: what every engine's handle can do.
 
 use super::{
-    Batch, Begun, Checked, Entries, Op, Snapshot, TableAt, TableState, TableStats, span_between,
-    span_of_prefix,
+    Batch, Begun, Checked, Entries, Feed, Given, Op, Snapshot, TableAt, TableState, TableStats,
+    span_between, span_of_prefix,
 };
 use crate::{Error, ErrorKind, Result, Value};
 use bytes::Bytes;
@@ -90,11 +90,7 @@ pub(crate) trait Host: Send + Sync {
         checked: &Checked<'_>,
         durability: Option<Durability>,
     ) -> Result<u64>;
-    fn ingest(
-        &self,
-        table: &Arc<TableState>,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-    ) -> Result<u64>;
+    fn ingest(&self, table: &Arc<TableState>, entries: &mut dyn Feed) -> Result<u64>;
     fn flush(&self, table: &Arc<TableState>) -> Result<()>;
     fn stats(&self, table: &Arc<TableState>) -> TableStats;
     fn verify(&self, table: &Arc<TableState>) -> Result<()>;
@@ -317,6 +313,15 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
     /// # Errors
     /// `Misuse` if keys do not strictly ascend, `Limit`, `Full`, `Io`; nothing was added then.
     fn ingest(&self, entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>) -> Result<u64> {
+        self.ingest_from(&mut Given::new(entries))
+    }
+
+    /// [`Table::ingest`] of entries that are only lent, such as another table's: saves what it
+    /// costs to make each of them [`Bytes`].
+    ///
+    /// # Errors
+    /// As [`Table::ingest`].
+    fn ingest_from(&self, entries: &mut dyn Feed) -> Result<u64> {
         self.core().check()?;
         self.core().host.ingest(&self.core().state, entries)
     }

@@ -15,7 +15,7 @@
 //! which files are new (their names have to be made durable, and they have to go if the change
 //! does not come to be) and what the manifest has to say.
 
-use super::{HomeStats, Source};
+use super::{HomeStats, Intake, Source};
 use crate::{
     Result,
     memtable::{Memtable, MemtableCursor},
@@ -174,12 +174,8 @@ pub(crate) trait Home: Send + Sync {
     /// orphans.
     fn absorb(&self, input: &Input, shop: &Shop) -> Result<Change>;
 
-    /// Writes entries that come sorted and bypass the log. Their keys must be strictly ascending.
-    fn ingest(
-        &self,
-        entries: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
-        shop: &Shop,
-    ) -> Result<Change>;
+    /// Writes entries that bypass the log.
+    fn ingest(&self, entries: &mut Intake<'_>, shop: &Shop) -> Result<Change>;
 
     /// Fits what [`Home::ingest`] made to the current version. Called when all that is older has
     /// been absorbed, and before anything newer is.

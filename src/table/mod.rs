@@ -14,6 +14,7 @@
 
 mod batch;
 mod entries;
+mod feed;
 mod handle;
 mod history;
 mod home;
@@ -31,6 +32,8 @@ pub(crate) use batch::{Op, SHORT_MAX, put_op, read_ops, span_of};
 pub use entries::Entries;
 pub(crate) use entries::Inside;
 pub(crate) use entries::{span_between, span_of_prefix};
+pub use feed::Feed;
+pub(crate) use feed::{Given, Intake};
 pub use handle::{Durability, Engine, OrderedTable, Side, Table};
 // Public only as the supertrait that seals `Table`.
 #[allow(unreachable_pub)]

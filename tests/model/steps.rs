@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use std::{collections::VecDeque, ops::Bound, sync::Arc};
 use tonearm::{
-    Batch, Db, Durability, Entries, ErrorKind, OrderedTable, Side, Value,
+    Batch, Db, Durability, Entries, ErrorKind, Feed, OrderedTable, Result, Side, Value,
     vfs::{Folder, mem::MemFolder},
 };
 
@@ -147,6 +147,7 @@ fn delete_prefix(world: &mut World<'_>) {
 
 fn ingest(world: &mut World<'_>) {
     let entries = world.sorted(60);
+    let is_lent = world.choices.one_in(2);
     let slot = world.slot();
     let mut input: Vec<_> = entries
         .iter()
@@ -157,9 +158,21 @@ fn ingest(world: &mut World<'_>) {
         let old = input.iter().step_by(5).map(|(key, _)| (key.clone(), Bytes::from_static(b"old")));
         input = old.chain(input.clone().into_iter().rev()).collect();
     }
-    let count = slot.table.ingest(&mut input.into_iter().map(Ok)).unwrap();
-    assert_eq!(count, entries.len() as u64);
+    let count = match is_lent {
+        true => slot.table.ingest_from(&mut Lent(input.iter())),
+        false => slot.table.ingest(&mut input.into_iter().map(Ok)),
+    };
+    assert_eq!(count.unwrap(), entries.len() as u64);
     slot.oracle.extend(entries.into_iter().map(|(key, value)| (Arc::from(key), value)));
+}
+
+/// Entries for an ingest that keeps none of them.
+struct Lent<'a>(std::slice::Iter<'a, (Bytes, Bytes)>);
+
+impl Feed for Lent<'_> {
+    fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        self.0.next().map(|(key, value)| Ok((&**key, &**value)))
+    }
 }
 
 /// Writes that fail change nothing.

@@ -173,6 +173,18 @@ impl Pairs {
         self.values.extend_from_slice(&self.value);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The pair that was added as number `index`.
+    pub fn get(&self, index: usize) -> Option<(&Key, &[u8])> {
+        let each = self.values.len() / self.keys.len().max(1);
+        let value = self.values.get(index * each..(index + 1) * each)?;
+        Some((self.keys.get(index)?, value))
+    }
+
     /// All pairs, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &[u8])> {
         let each = self.values.len() / self.keys.len().max(1);

@@ -14,7 +14,7 @@ use crate::{
     sorted::{
         Cursor, Deletes, Graveyard, Kind, Lookup, Merge, Run, RunAccess, RunMeta, Span, run_name,
     },
-    table::{Change, FileIds, Home, Input, Job, Room, Settled, Shop},
+    table::{Change, FileIds, Given, Home, Input, Intake, Job, Room, Settled, Shop},
     vfs::{Folder, mem::MemFolder},
 };
 use std::{any::Any, collections::BTreeMap, sync::Arc};
@@ -98,7 +98,10 @@ impl Host {
 
     fn ingest(&mut self, entries: &BTreeMap<Vec<u8>, Vec<u8>>) {
         let mut owned = entries.iter().map(|(k, v)| Ok((k.clone().into(), v.clone().into())));
-        let change = self.home.ingest(&mut owned, &self.shop).unwrap();
+        let change = self
+            .home
+            .ingest(&mut Intake::new(&mut Given::new(&mut owned), true), &self.shop)
+            .unwrap();
         self.publish(change);
         self.model.extend(entries.iter().map(|(k, v)| (k.clone(), v.clone())));
     }

@@ -307,7 +307,11 @@ fn entries_to_ingest_must_ascend() {
     let host = Host::new(&small());
     for keys in [[1, 1], [2, 1]] {
         let mut entries = keys.into_iter().map(|k| Ok((key(k).into(), "v".into())));
-        let error = host.home.ingest(&mut entries, &host.shop).err().unwrap();
+        let error = host
+            .home
+            .ingest(&mut Intake::new(&mut Given::new(&mut entries), true), &host.shop)
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), crate::ErrorKind::Misuse);
     }
     assert_eq!(host.folder.list().unwrap().len(), 0);

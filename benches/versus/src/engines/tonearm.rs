@@ -1,12 +1,11 @@
 //! Tonearm's tables, with their defaults but for the memory.
 
 use crate::{
-    data::{FIRST, KEY_BYTES, Key, Pairs},
+    data::{FIRST, Key, Pairs},
     engine::{self, Engine, Result, Setup},
 };
-use bytes::Bytes;
 use std::path::Path;
-use tonearm::{Btree, Db, Durability, Entries, Hash, Lsm, ReadPath, Table};
+use tonearm::{Btree, Db, Durability, Entries, Feed, Hash, Lsm, ReadPath, Table};
 
 /// One of Tonearm's kinds of tables.
 pub trait Layout: Table + Clone + Sized {
@@ -134,9 +133,7 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
     }
 
     fn load(&self, next: &mut dyn FnMut(&mut Pairs) -> bool) -> Result<()> {
-        let mut pairs = Pairs::default();
-        let parts = std::iter::from_fn(|| next(&mut pairs).then(|| shared(&pairs)));
-        self.table.ingest(&mut parts.flatten().map(Ok))?;
+        self.table.ingest_from(&mut Parts { next, pairs: Pairs::default(), at: 0 })?;
         self.settle()
     }
 
@@ -151,19 +148,25 @@ impl<T: Layout, const CACHED: bool> Engine for Tonearm<T, CACHED> {
     }
 }
 
-/// All pairs, as an ingest takes them: slices of one piece of memory.
-fn shared(pairs: &Pairs) -> impl Iterator<Item = (Bytes, Bytes)> + use<> {
-    let all = pairs.iter().fold(Vec::new(), |mut all, (key, value)| {
-        all.extend_from_slice(key);
-        all.extend_from_slice(value);
-        all
-    });
-    let (all, count) = (Bytes::from(all), pairs.iter().count());
-    let each = all.len() / count.max(1);
-    (0..count).map(move |i| {
-        let value = i * each + KEY_BYTES;
-        (all.slice(i * each..value), all.slice(value..(i + 1) * each))
-    })
+/// Pairs as they come, lent to an ingest.
+struct Parts<'a> {
+    next: &'a mut dyn FnMut(&mut Pairs) -> bool,
+    pairs: Pairs,
+    at: usize,
+}
+
+impl Feed for Parts<'_> {
+    fn next_ref(&mut self) -> Option<tonearm::Result<(&[u8], &[u8])>> {
+        while self.at == self.pairs.len() {
+            if !(self.next)(&mut self.pairs) {
+                return None;
+            }
+            self.at = 0;
+        }
+        self.at += 1;
+        let (key, value) = self.pairs.get(self.at - 1)?;
+        Some(Ok((key, value)))
+    }
 }
 
 pub struct Reader<'a, T> {
