@@ -298,9 +298,18 @@ impl Held {
             None => self.grow(inner, self.ahead(inner.pages, want), file, folder)?,
         };
         let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
-        let extent = inner.free.cut(page, want).ok_or_else(full)?;
+        let extent = inner.free.cut(page, self.fitted(page, want, least)).ok_or_else(full)?;
         inner.held.entry(self.id).or_default().push(extent);
         Ok(extent)
+    }
+
+    /// How many of the `want` pages from `page` on are taken: a long stretch ends where a large
+    /// page of the system's cache does, so that the next one fills whole ones, which are mapped
+    /// and read as such.
+    fn fitted(&self, page: u32, want: u32, least: u32) -> u32 {
+        let stretch = self.space.stretch;
+        let until_end = stretch - page % stretch;
+        if want < stretch || until_end < least { want } else { until_end }
     }
 
     /// By how much a file of `pages` grows when `want` are needed.
@@ -309,7 +318,9 @@ impl Held {
         if pages < stretch {
             return want;
         }
-        (pages / GROWTH).min(GROWTH_MAX * stretch).max(want).next_multiple_of(stretch)
+        let more = (pages / GROWTH).min(GROWTH_MAX * stretch).max(want);
+        let end = pages.checked_add(more).and_then(|end| end.checked_next_multiple_of(stretch));
+        end.map_or(more, |end| end - pages)
     }
 
     /// Makes the file longer by `ahead` pages; where the free pages at its end begin.
