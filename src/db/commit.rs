@@ -291,6 +291,9 @@ impl Shared {
     /// the largest memtable, or the one that holds on to the oldest part of the log.
     fn audit(&self, commit: &mut Commit) {
         let Some(writing) = &self.writing else { return };
+        if writing.log.is_busy() {
+            self.signals.ask_for_pages();
+        }
         let tables = self.tables.read();
         let active = |table: &&Arc<TableState>| table.view().active.bytes();
         let total: usize = tables.values().map(|table| active(&table)).sum();

@@ -351,6 +351,7 @@ impl Handle {
     fn close(&mut self) -> Result<()> {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.signals.ask();
+        self.shared.signals.ask_for_pages();
         self.workers.join();
         self.shared.bury();
         let Ok(writing) = self.shared.writing() else { return Ok(()) };

@@ -90,7 +90,8 @@ impl Builder {
     /// How many threads work in the background: one writes out memtables, the others merge files.
     ///
     /// Default: 2, so that a long merge never holds up a flush. With 0 there are none: the work is
-    /// done inside [`Db::maintain`], or by a writer that finds no room.
+    /// done inside [`Db::maintain`], or by a writer that finds no room. Else two more threads,
+    /// which sleep most of the time, sync the log and prepare its pages.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self

@@ -17,6 +17,8 @@ struct Progress {
     /// Failures since the last success, and the last of them.
     failures: u32,
     error: Option<Error>,
+    /// Pages of the log are wanted.
+    wants_pages: bool,
 }
 
 /// Wakes workers and waiting writers.
@@ -25,6 +27,7 @@ pub(super) struct Signals {
     progress: Mutex<Progress>,
     work: Condvar,
     room: Condvar,
+    pages: Condvar,
 }
 
 impl Signals {
@@ -50,6 +53,24 @@ impl Signals {
             }
         }
         true
+    }
+
+    /// The log is busy: its next pages should be made ready.
+    pub(super) fn ask_for_pages(&self) {
+        self.progress.lock().wants_pages = true;
+        self.pages.notify_one();
+    }
+
+    /// Sleeps until that was asked for, or `at_most` so long. Says whether it was.
+    pub(super) fn wait_for_pages(&self, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        let mut progress = self.progress.lock();
+        while !progress.wants_pages {
+            if self.pages.wait_until(&mut progress, deadline).timed_out() {
+                return false;
+            }
+        }
+        std::mem::take(&mut progress.wants_pages)
     }
 
     /// A piece of work finished well.

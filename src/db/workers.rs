@@ -40,6 +40,10 @@ impl Workers {
             let shared = shared.clone();
             workers.push(spawn("tonearm-sync", move || sync_now_and_then(&shared, interval)));
         }
+        if shared.options.threads > 0 {
+            let shared = shared.clone();
+            workers.push(spawn("tonearm-log", move || ready_log(&shared)));
+        }
         Self(workers.into_iter().flatten().collect())
     }
 
@@ -83,6 +87,17 @@ fn work(shared: &Arc<Shared>, number: usize) {
                 let wait = shared.signals.failed(error);
                 std::thread::sleep(wait);
             }
+        }
+    }
+}
+
+/// Keeps ahead of a writer that does not wait for syncs.
+fn ready_log(shared: &Arc<Shared>) {
+    while !shared.is_closing() {
+        if shared.signals.wait_for_pages(SLEEP_MAX)
+            && let Some(writing) = &shared.writing
+        {
+            writing.log.ready_pages();
         }
     }
 }

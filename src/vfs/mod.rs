@@ -210,11 +210,16 @@ pub trait MapMut: fmt::Debug + Send + Sync {
 /// The pages of a writable mapping.
 ///
 /// A sync makes pages that are mapped read-only, one by one, and interrupts the processors for
-/// each of them. So who is about to sync much lets go of it first.
+/// each of them. So who is about to sync much lets go of it first; and who is not, has pages made
+/// ready that are stored to next.
 pub trait Pages: fmt::Debug + Send + Sync {
     /// Lets go of the pages of `range`, a multiple of 64 KiB at both ends: what was stored there
     /// stays, and what is stored later costs a page fault. Advice: it may do nothing.
     fn release(&self, range: Range<usize>);
+
+    /// Makes the pages of `range` ready to be stored to: else the first store to each costs a page
+    /// fault. A sync undoes it, and writes them. Advice: it may do nothing.
+    fn ready(&self, _range: Range<usize>) {}
 }
 
 /// Whether `name` may name a file of ours: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, not starting

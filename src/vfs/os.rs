@@ -360,6 +360,17 @@ impl Pages for OsPages {
         #[cfg(not(target_os = "linux"))]
         let _ = range;
     }
+
+    fn ready(&self, range: Range<usize>) {
+        let end = range.end.min(self.0.len());
+        #[cfg(target_os = "linux")]
+        if range.start < end {
+            let len = end - range.start;
+            let _ = self.0.advise_range(memmap2::Advice::PopulateWrite, range.start, len);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = end;
+    }
 }
 
 /// A read-only view of a file that grows and is rewritten meanwhile, piece by piece.
@@ -543,9 +554,10 @@ mod tests {
         assert_eq!(get(5, 1), None);
     }
 
-    /// What was stored stays when its pages are let go of, whoever looks, and more may be stored.
+    /// What was stored stays when its pages are let go of or made ready, whoever looks, and more
+    /// may be stored.
     #[test]
-    fn released_pages_keep_their_bytes() {
+    fn pages_keep_their_bytes() {
         const LEN: usize = 256 << 10;
         let (_dir, folder) = folder();
         let file = folder.open("x", Access::CreateNew).unwrap();
@@ -556,6 +568,9 @@ mod tests {
         let Some(pages) = map.pages() else { return };
         pages.release(0..LEN / 2);
         pages.release(LEN / 2..2 * LEN);
+        pages.ready(LEN / 4..LEN / 2);
+        pages.ready(LEN - 1..2 * LEN);
+        pages.ready(2 * LEN..3 * LEN);
         assert_eq!(read_whole(&*file).unwrap(), bytes);
         map.store(70_000, b"again");
         file.sync(SyncKind::Data).unwrap();

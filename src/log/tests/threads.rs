@@ -1,6 +1,7 @@
 //! Many writers: what a sync promises is durable when it returns.
 
 use super::*;
+use crate::vfs::os::OsFolder;
 use parking_lot::Mutex;
 use std::result::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -65,6 +66,41 @@ fn write_rounds(appender: &Mutex<(Appender, u64)>, log: &Log, disk: &Disk, threa
         let name = segment_name(end.segment());
         assert!(disk.is_durable(&name, end.offset() as usize), "{end:?}");
     }
+}
+
+/// On a real disk, where there are pages: what is stored stays, whoever readies, lets go of or
+/// syncs them, and the writer goes on from one segment to the next meanwhile.
+#[test]
+fn pages_are_made_ready_beside_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder: Arc<dyn Folder> = Arc::new(OsFolder::create(dir.path().join("log")).unwrap());
+    let options =
+        LogOptions { segment_bytes: 2 << 20, first_segment_bytes: 64 << 10, mapped: true };
+    let (log, mut appender) = Log::start(folder.clone(), DB, 1, options).unwrap();
+    let is_done = AtomicBool::new(false);
+    let mut payloads = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(SeqCst) {
+                log.ready_pages();
+                std::thread::yield_now();
+            }
+        });
+        for seq in 1..12_000u64 {
+            let payload: Vec<u8> = (0..seq % 900).map(|i| (seq * 31 + i) as u8).collect();
+            appender.append(seq, 1, payload_crc(&[&payload]), &[&payload]).unwrap();
+            payloads.push(payload);
+            if seq % 4_000 == 0 {
+                assert!(log.is_busy());
+                log.sync_to(appender.end()).unwrap();
+                assert!(!log.is_busy());
+            }
+        }
+        is_done.store(true, SeqCst);
+    });
+    let (batches, found) = read(&*folder, 1).unwrap();
+    assert_eq!(found.torn, None);
+    assert!(batches.iter().map(|batch| &batch.payload).eq(&payloads));
 }
 
 #[test]
