@@ -90,6 +90,19 @@ impl Error {
         }))
     }
 
+    /// For who gives a load its entries, as an iterator or a [`Feed`](crate::Feed): they could not
+    /// be read. What is not the operating system's doing can be an [`io::Error`] as well, such as
+    /// one of [`io::ErrorKind::InvalidData`].
+    pub fn from_io(source: io::Error) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Io,
+            message: "could not read what was given".into(),
+            file: None,
+            offset: None,
+            source: Some(source),
+        }))
+    }
+
     /// The same error with `file` named, if none is yet.
     pub(crate) fn in_file(self, file: &str) -> Self {
         if self.0.file.is_some() {

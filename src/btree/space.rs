@@ -270,6 +270,17 @@ impl Space {
     }
 }
 
+/// How many of the `want` pages at the front of `free` are taken, at least `least`: a long stretch
+/// ends where a large page of the system's cache does, if another one follows, so that the next
+/// one fills whole ones, which are mapped and read as such.
+fn fitted(free: Extent, want: u32, least: u32, stretch: u32) -> u32 {
+    let until_end = stretch - free.page % stretch;
+    let beyond = least.saturating_sub(until_end).checked_next_multiple_of(stretch);
+    let fitted = beyond.and_then(|beyond| until_end.checked_add(beyond));
+    let leaves_one = |fitted: &u32| fitted.saturating_add(stretch) <= free.pages;
+    if want < stretch { want } else { fitted.filter(leaves_one).unwrap_or(want) }
+}
+
 impl Held {
     /// Some pages in a row: `want` if that many can be had, at least `least`, below `limit` if
     /// there are any. The file grows if need be.
@@ -298,18 +309,11 @@ impl Held {
             None => self.grow(inner, self.ahead(inner.pages, want), file, folder)?,
         };
         let full = || Error::new(ErrorKind::Limit, "a table has more pages than can be numbered");
-        let extent = inner.free.cut(page, self.fitted(page, want, least)).ok_or_else(full)?;
+        let pages = inner.free.by_page.get(&page).copied().unwrap_or(0);
+        let want = fitted(Extent { page, pages }, want, least, self.space.stretch);
+        let extent = inner.free.cut(page, want).ok_or_else(full)?;
         inner.held.entry(self.id).or_default().push(extent);
         Ok(extent)
-    }
-
-    /// How many of the `want` pages from `page` on are taken: a long stretch ends where a large
-    /// page of the system's cache does, so that the next one fills whole ones, which are mapped
-    /// and read as such.
-    fn fitted(&self, page: u32, want: u32, least: u32) -> u32 {
-        let stretch = self.space.stretch;
-        let until_end = stretch - page % stretch;
-        if want < stretch || until_end < least { want } else { until_end }
     }
 
     /// By how much a file of `pages` grows when `want` are needed.
@@ -390,6 +394,44 @@ impl Drop for Held {
         let mut inner = self.space.inner.lock();
         if let Some(extents) = inner.held.remove(&self.id) {
             extents.into_iter().for_each(|extent| inner.free.add(extent));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn long_stretches_end_where_large_pages_do(
+            page in 1u32..100,
+            pages in prop_oneof![0u32..100, Just(u32::MAX - 100)],
+            want in 1u32..40,
+            least in 1u32..40,
+            stretch in prop_oneof![Just(1u32), Just(8), Just(16)],
+        ) {
+            let want = want.max(least);
+            let fitted = fitted(Extent { page, pages }, want, least, stretch);
+            prop_assert!(fitted >= least);
+            if fitted != want {
+                prop_assert!(want >= stretch && (page + fitted).is_multiple_of(stretch));
+                prop_assert!(fitted + stretch <= pages);
+            }
+            let ample = pages >= want.max(least) + 2 * stretch;
+            prop_assert!(want < stretch || !ample || (page + fitted).is_multiple_of(stretch));
+        }
+    }
+
+    /// However long values lie between the leaves, stretches fill whole large pages in the end.
+    #[test]
+    fn stretches_come_back_to_where_large_pages_begin() {
+        let (stretch, mut free) = (256, Extent { page: 300, pages: 1 << 20 });
+        for least in [1, 300, 256, 700, 2, 255] {
+            let taken = fitted(free, stretch.max(least), least, stretch);
+            free = Extent { page: free.page + taken, pages: free.pages - taken };
+            assert_eq!(free.page % stretch, 0, "after {least}");
         }
     }
 }

@@ -291,7 +291,7 @@ impl Shared {
     /// the largest memtable, or the one that holds on to the oldest part of the log.
     fn audit(&self, commit: &mut Commit) {
         let Some(writing) = &self.writing else { return };
-        if writing.log.is_busy() {
+        if writing.log.wants_pages() {
             self.signals.ask_for_pages();
         }
         let tables = self.tables.read();

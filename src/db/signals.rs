@@ -1,4 +1,5 @@
-//! Who wakes whom: workers sleep until there is work, writers until there is room.
+//! Who wakes whom: workers sleep until there is work, writers until there is room, and who readies
+//! pages of the log until some are wanted.
 
 use crate::{Error, Result};
 use parking_lot::{Condvar, Mutex};
@@ -121,5 +122,26 @@ impl Signals {
             Some(error) if progress.failures >= PATIENCE => Err(error.clone()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_pages_is_heard_once() {
+        let signals = Signals::default();
+        let short = Duration::from_millis(1);
+        assert!(!signals.wait_for_pages(short));
+        signals.ask_for_pages();
+        signals.ask_for_pages();
+        assert!(signals.wait_for_pages(short), "asked before it waits");
+        assert!(!signals.wait_for_pages(short));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| signals.wait_for_pages(Duration::from_secs(600)));
+            signals.ask_for_pages();
+            assert!(waiting.join().unwrap(), "asked before or while it waits");
+        });
     }
 }

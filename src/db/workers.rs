@@ -3,6 +3,7 @@
 //! The first thread writes out memtables, prepares log segments and unlinks files; the others run
 //! the homes' jobs (merges). With one thread it does both, and lets flushes go first whenever a job
 //! takes a breath. With none, [`Shared::maintain`] and writers that find no room do the work.
+//! Beside them one thread syncs the log now and then, and one has its next pages ready.
 
 use super::{settle::Turn, shared::Shared};
 use crate::{

@@ -28,10 +28,11 @@ const GROWTH: u64 = 4;
 const SEGMENT_BYTES_MIN: u64 = 512;
 /// A sync of so much lets go of its pages first.
 const RELEASE_BYTES: u64 = 1 << 20;
-/// Where so much is appended without a sync, pages are made ready ahead of the writer: so far, and
-/// so many at once that it need not wait for all of them.
-const BUSY_BYTES: u64 = 1 << 20;
+/// Where so much is appended without a sync, pages are made ready ahead of the writer: much more
+/// than is made ready, since the next sync writes that too.
+const BUSY_BYTES: u64 = 8 << 20;
 const READY_BYTES: u64 = 4 << 20;
+/// So many at once, so that the writer need not wait for all of them.
 const READY_STEP: usize = 256 << 10;
 /// No system has larger pages.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -96,12 +97,14 @@ struct Mapped {
     pages: Arc<dyn Pages>,
     /// Up to here it has let go of them.
     released: u64,
+    /// Up to here they were made ready.
+    readied: u64,
 }
 
 impl Mapped {
     fn of(segment: &Segment) -> Option<Self> {
         let pages = segment.map.as_ref()?.pages()?;
-        Some(Self { segment: segment.id, pages, released: 0 })
+        Some(Self { segment: segment.id, pages, released: 0, readied: 0 })
     }
 }
 
@@ -181,7 +184,8 @@ impl Log {
         else {
             return;
         };
-        let (pages, range) = (active.pages.clone(), active.released as usize..upto as usize);
+        let end = upto.max(std::mem::take(&mut active.readied));
+        let (pages, range) = (active.pages.clone(), active.released as usize..end as usize);
         active.released = upto.max(active.released);
         drop(mapped);
         if !range.is_empty() {
@@ -189,24 +193,34 @@ impl Log {
         }
     }
 
-    /// Whether it pays off to have [`Log::ready_pages`] called now and then.
-    pub(crate) fn is_busy(&self) -> bool {
+    /// Whether it pays off to have [`Log::ready_pages`] called now: it does for a writer that does
+    /// not wait for syncs, when half of what was made ready is used up.
+    pub(crate) fn wants_pages(&self) -> bool {
+        let at = self.train.appended();
         // Positions in different segments are further apart.
-        let unsynced = self.train.appended().raw().saturating_sub(self.synced().raw());
-        self.options.mapped && unsynced >= BUSY_BYTES
+        if at.raw().saturating_sub(self.synced().raw()) < BUSY_BYTES {
+            return false;
+        }
+        let mapped = self.mapped.lock();
+        let active = mapped.as_ref().filter(|active| active.segment == at.segment());
+        active.is_some_and(|active| at.offset() + READY_BYTES / 2 > active.readied)
     }
 
     /// Makes pages ready that the writer will store to next, which costs it 2 to 3 us for each of
     /// them otherwise, and often more.
     pub(crate) fn ready_pages(&self) {
         let at = self.train.appended();
-        let mapped = self.mapped.lock();
-        let active = mapped.as_ref().filter(|active| active.segment == at.segment());
-        let Some(pages) = active.map(|active| active.pages.clone()) else { return };
+        let mut mapped = self.mapped.lock();
+        let Some(active) = mapped.as_mut().filter(|active| active.segment == at.segment()) else {
+            return;
+        };
+        let next = at.offset() / PAGE_BYTES * PAGE_BYTES;
+        let from = next.max(active.readied);
+        active.readied = from.max(next + READY_BYTES);
+        let (pages, range) = (active.pages.clone(), from as usize..active.readied as usize);
         drop(mapped);
-        let from = (at.offset() / PAGE_BYTES * PAGE_BYTES) as usize;
-        for start in (from..from + READY_BYTES as usize).step_by(READY_STEP) {
-            pages.ready(start..start + READY_STEP);
+        for start in range.clone().step_by(READY_STEP) {
+            pages.ready(start..range.end.min(start + READY_STEP));
         }
     }
 

@@ -7,20 +7,22 @@ use bytes::Bytes;
 /// Entries that are lent one after the other: what [`Table::ingest_from`] takes.
 ///
 /// For data that lies somewhere already, such as a buffer, a mapped file or another table: nothing
-/// is copied or counted for an entry but by the load itself. [`Entries`] is one.
+/// is allocated for an entry. [`Entries`] is a feed.
 ///
 /// [`Table::ingest_from`]: crate::Table::ingest_from
 ///
 /// ```
-/// use tonearm::{Db, Feed, Result, Table};
+/// use std::io::ErrorKind::InvalidData;
+/// use tonearm::{Db, Error, Feed, Result, Table};
 ///
 /// /// Lines of the form `key=value`.
 /// struct Lines<'a>(std::str::Lines<'a>);
 ///
 /// impl Feed for Lines<'_> {
 ///     fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
-///         let (key, value) = self.0.next()?.split_once('=')?;
-///         Some(Ok((key.as_bytes(), value.as_bytes())))
+///         let line = self.0.next()?;
+///         let entry = line.split_once('=').map(|(key, value)| (key.as_bytes(), value.as_bytes()));
+///         Some(entry.ok_or_else(|| Error::from_io(std::io::Error::new(InvalidData, line))))
 ///     }
 /// }
 ///
@@ -28,6 +30,7 @@ use bytes::Bytes;
 /// let db = Db::open(dir.path())?;
 /// let colours = db.btree("colours")?;
 /// assert_eq!(colours.ingest_from(&mut Lines("apple=red\nplum=blue".lines()))?, 2);
+/// assert!(colours.ingest_from(&mut Lines("quince=yellow\nsloe".lines())).is_err());
 ///
 /// // One table's entries, as of now, into another.
 /// let copy = db.lsm("copy")?;
@@ -37,7 +40,7 @@ use bytes::Bytes;
 /// ```
 pub trait Feed {
     /// The next entry's key and value, borrowed until the following call. Not called again after
-    /// `None` or an error, with which the load fails.
+    /// `None`, nor after an error, with which the load fails (see [`Error::from_io`]).
     fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>>;
 }
 
@@ -123,7 +126,7 @@ impl<'a> Intake<'a> {
         &self.last
     }
 
-    /// The keys that there were until now, and as far as is known none other.
+    /// What the keys that there were until now lie in: where they are in no order, all keys.
     pub(crate) fn span(&self) -> Option<Span> {
         let end = self.is_ordered.then(|| Bytes::from([&*self.last, &[0]].concat()));
         (self.count > 0).then(|| Span { start: self.first.clone(), end })

@@ -316,8 +316,7 @@ pub trait Table: Sealed + fmt::Debug + Send + Sync {
         self.ingest_from(&mut Given::new(entries))
     }
 
-    /// [`Table::ingest`] of entries that are only lent, such as another table's: saves what it
-    /// costs to make each of them [`Bytes`].
+    /// [`Table::ingest`] of entries that are only lent, such as another table's: see [`Feed`].
     ///
     /// # Errors
     /// As [`Table::ingest`].

@@ -201,7 +201,7 @@ pub trait MapMut: fmt::Debug + Send + Sync {
     /// do nothing.
     fn load(&self) {}
 
-    /// A handle to its pages for another thread, where there are any to let go of.
+    /// A handle to its pages for another thread, where there are any.
     fn pages(&self) -> Option<Arc<dyn Pages>> {
         None
     }

@@ -326,7 +326,7 @@ impl MapMut for OsMapMut {
         if fits {
             // SAFETY: the range lies in the mapping, which `map` keeps alive, and `bytes` lies
             // outside of it, since nobody borrows from it. Only this handle, borrowed mutably,
-            // stores or loads; other holders of the pages have the kernel unmap them at most.
+            // stores or loads; all that other holders do is have the kernel map or unmap pages.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     bytes.as_ptr(),

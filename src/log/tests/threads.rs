@@ -1,7 +1,7 @@
 //! Many writers: what a sync promises is durable when it returns.
 
 use super::*;
-use crate::vfs::os::OsFolder;
+use crate::vfs::{Access, os::OsFolder};
 use parking_lot::Mutex;
 use std::result::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -86,18 +86,27 @@ fn pages_are_made_ready_beside_a_writer() {
                 std::thread::yield_now();
             }
         });
-        for seq in 1..12_000u64 {
+        assert!(!log.wants_pages(), "nothing waits for a sync");
+        for seq in 1..60_000u64 {
             let payload: Vec<u8> = (0..seq % 900).map(|i| (seq * 31 + i) as u8).collect();
             appender.append(seq, 1, payload_crc(&[&payload]), &[&payload]).unwrap();
             payloads.push(payload);
-            if seq % 4_000 == 0 {
-                assert!(log.is_busy());
+            if seq % 25_000 == 0 {
                 log.sync_to(appender.end()).unwrap();
-                assert!(!log.is_busy());
+                assert!(!log.wants_pages());
             }
         }
         is_done.store(true, SeqCst);
     });
+    let long = vec![7; 9 << 20];
+    appender.append(60_000, 1, payload_crc(&[&long]), &[&long]).unwrap();
+    payloads.push(long);
+    let probe = folder.open("probe", Access::CreateNew).unwrap();
+    probe.allocate(4096).unwrap();
+    let has_pages = probe.map_mut(4096).unwrap().is_some_and(|map| map.pages().is_some());
+    assert_eq!(log.wants_pages(), has_pages);
+    log.ready_pages();
+    assert!(!log.wants_pages());
     let (batches, found) = read(&*folder, 1).unwrap();
     assert_eq!(found.torn, None);
     assert!(batches.iter().map(|batch| &batch.payload).eq(&payloads));
