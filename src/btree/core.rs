@@ -115,6 +115,7 @@ pub(super) struct Base {
     since: u64,
     list: Option<Dead>,
     is_fresh: bool,
+    is_load: bool,
 }
 
 impl Core {
@@ -145,7 +146,7 @@ impl Core {
             let said = tree.described();
             let (since, list) = (said.generation, list_of(tree));
             let (pages, tree) = (pages.clone(), tree.clone());
-            return Ok(Base { pages, space, tree, since, list, is_fresh: false });
+            return Ok(Base { pages, space, tree, since, list, is_fresh: false, is_load: false });
         }
         let page_bytes = self.options.page_len();
         let file = PageFile::create(&*shop.folder, shop.files.take(), page_bytes, &shop.access)?;
@@ -155,7 +156,7 @@ impl Core {
         let root = PageRoot { generation: 0, pages: 1, root: None, counts, free };
         let tree = PageTree::new(file.clone(), root);
         let pages = Arc::new(Pages { file, space: Mutex::new(Some(space.clone())) });
-        Ok(Base { pages, space, tree, since: 0, list: None, is_fresh: true })
+        Ok(Base { pages, space, tree, since: 0, list: None, is_fresh: true, is_load: false })
     }
 
     pub(super) fn next_generation(&self) -> u64 {
@@ -175,7 +176,7 @@ impl Core {
         let generation = self.next_generation();
         let (folder, file) = (&*shop.folder, &base.pages.file);
         let held = base.space.hold();
-        let mut out = PageWriter::new(file, folder, held, generation, base.space.stretch());
+        let mut out = PageWriter::new(file, folder, held, generation, base.stretch());
         leave.inspect(|limit| out.stay_below(*limit));
         let mut weaver = Weaver::new(out);
         let changes = Changes { entries, deleted, leave };
@@ -267,10 +268,18 @@ impl Base {
         Change { fresh, entries, detail: Box::new(Made::Woven(Box::new(woven))) }
     }
 
-    /// Begins with an empty tree instead, in the same file: beside other work, which may publish
+    /// How long stretches of pages are at most, in pages. A load has shorter ones than would fill
+    /// large pages of the system's cache: those can be so dear to find that it took four times as
+    /// long.
+    fn stretch(&self) -> u32 {
+        let best = self.space.stretch();
+        if self.is_load { best - 1 } else { best }
+    }
+
+    /// Begins with an empty tree instead, for a load, in the same file: beside other work, which may publish
     /// versions meanwhile. So nothing of the present one is given up, nor its list of free pages.
     pub(super) fn forget_tree(&mut self) {
-        self.list = None;
+        (self.list, self.is_load) = (None, true);
         let free = FreeList::Here(Extents::default());
         let counts = Counts::default();
         let root = PageRoot { root: None, counts, free, ..self.tree.described().clone() };
