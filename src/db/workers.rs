@@ -16,8 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A table nobody wrote to for so long is idle: worth work that only makes reads cheaper.
+/// When little was written for so long, there is time for work that only makes reads cheaper.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// And this is no longer little.
+const IDLE_BYTES: u64 = 1 << 20;
 /// How long a worker with nothing to do sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
@@ -68,9 +70,13 @@ fn work(shared: &Arc<Shared>, number: usize) {
         1 => (true, true),
         _ => (number == 0, number != 0),
     };
-    let mut busy_at = Instant::now();
+    let (mut busy_at, mut written) = (Instant::now(), shared.written());
     while !shared.is_closing() {
         let seen = shared.signals.asked();
+        // A writer in no hurry asks for nothing until it has filled a memtable.
+        if shared.written() - written >= IDLE_BYTES {
+            (busy_at, written) = (Instant::now(), shared.written());
+        }
         let idle = busy_at.elapsed() >= IDLE_AFTER;
         let result = shared.turn(flushes, merges, idle);
         match result {
@@ -137,6 +143,11 @@ impl Shared {
             self.signals.ask();
         }
         Ok(worked)
+    }
+
+    /// Bytes of all that was written so far.
+    fn written(&self) -> u64 {
+        self.writing.as_ref().map_or(0, |writing| writing.log.stats().appended_bytes)
     }
 
     /// Has the next log segment ready before it is needed.
