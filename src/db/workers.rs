@@ -23,6 +23,24 @@ const IDLE_BYTES: u64 = 1 << 20;
 /// How long a worker with nothing to do sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
+/// A time in which nothing was asked for and little was written.
+struct Lull {
+    since: Instant,
+    /// What had been written by then, in bytes.
+    written: u64,
+}
+
+impl Lull {
+    /// Whether it has lasted for long. A writer in no hurry asks for nothing until it has filled a
+    /// memtable, so what was `written` tells more.
+    fn lasts(&mut self, now: Instant, written: u64) -> bool {
+        if written.saturating_sub(self.written) >= IDLE_BYTES {
+            *self = Self { since: now, written };
+        }
+        now.saturating_duration_since(self.since) >= IDLE_AFTER
+    }
+}
+
 /// The background threads of a database. Dropping it stops them.
 #[derive(Debug, Default)]
 pub(super) struct Workers(Vec<JoinHandle<()>>);
@@ -70,14 +88,10 @@ fn work(shared: &Arc<Shared>, number: usize) {
         1 => (true, true),
         _ => (number == 0, number != 0),
     };
-    let (mut busy_at, mut written) = (Instant::now(), shared.written());
+    let mut lull = Lull { since: Instant::now(), written: shared.written() };
     while !shared.is_closing() {
         let seen = shared.signals.asked();
-        // A writer in no hurry asks for nothing until it has filled a memtable.
-        if shared.written() - written >= IDLE_BYTES {
-            (busy_at, written) = (Instant::now(), shared.written());
-        }
-        let idle = busy_at.elapsed() >= IDLE_AFTER;
+        let idle = lull.lasts(Instant::now(), shared.written());
         let result = shared.turn(flushes, merges, idle);
         match result {
             Ok(true) => shared.signals.succeeded(),
@@ -86,7 +100,7 @@ fn work(shared: &Arc<Shared>, number: usize) {
                     shared.pool.clear();
                 }
                 if shared.signals.wait_for_work(seen, SLEEP_MAX) {
-                    busy_at = Instant::now();
+                    lull.since = Instant::now();
                 }
             }
             Err(_) if shared.is_closing() => return,
@@ -293,4 +307,23 @@ pub struct Progress {
     pub files_total: u64,
     /// Bytes handled so far.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_writer_is_no_lull_and_a_trickle_is() {
+        let start = Instant::now();
+        let after = |halves: u32| start + halves * SLEEP_MAX;
+        let lasts = |bytes: u64| {
+            let mut lull = Lull { since: start, written: 0 };
+            (1..20).map(|i| lull.lasts(after(i), u64::from(i) * bytes)).collect::<Vec<_>>()
+        };
+        assert!(lasts(IDLE_BYTES).iter().all(|lasts| !lasts));
+        assert!(lasts(IDLE_BYTES / 2 + 1).iter().all(|lasts| !lasts));
+        assert_eq!(lasts(0)[..3], [false, true, true]);
+        assert!(lasts(IDLE_BYTES / 20)[1..].iter().all(|lasts| *lasts));
+    }
 }
