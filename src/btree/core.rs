@@ -276,8 +276,9 @@ impl Base {
         if self.is_load { best - 1 } else { best }
     }
 
-    /// Begins with an empty tree instead, for a load, in the same file: beside other work, which may publish
-    /// versions meanwhile. So nothing of the present one is given up, nor its list of free pages.
+    /// Begins with an empty tree instead, for a load, in the same file: beside other work, which
+    /// may publish versions meanwhile. So nothing of the present one is given up, nor its list of
+    /// free pages.
     pub(super) fn forget_tree(&mut self) {
         (self.list, self.is_load) = (None, true);
         let free = FreeList::Here(Extents::default());
