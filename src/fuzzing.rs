@@ -188,6 +188,7 @@ fn write_run(folder: &MemFolder, kind: u8) -> RunMeta {
         compression: [Compression::None, Compression::Lz4][usize::from(kind >> 1 & 1)],
         filter_bits: 10 * (kind >> 2 & 1),
         lend_from: 500,
+        ..RunOptions::default()
     };
     let mut writer = RunWriter::create(folder, 7, options).unwrap();
     if kind >> 3 & 1 == 1 {
