@@ -350,15 +350,16 @@ impl MapMut for OsMapMut {
 
 impl Pages for OsPages {
     fn release(&self, range: Range<usize>) {
+        let end = range.end.min(self.0.len());
         #[cfg(target_os = "linux")]
-        if range.end <= self.0.len() && !range.is_empty() {
-            let (advice, len) = (memmap2::UncheckedAdvice::DontNeed, range.len());
+        if range.start < end {
+            let (advice, len) = (memmap2::UncheckedAdvice::DontNeed, end - range.start);
             // SAFETY: the mapping is a shared one of a file, so its bytes are those of the page
             // cache: without these pages they are the same.
             let _ = unsafe { self.0.unchecked_advise_range(advice, range.start, len) };
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = range;
+        let _ = end;
     }
 
     fn ready(&self, range: Range<usize>) {
