@@ -178,16 +178,21 @@ impl Pairs {
         self.keys.len()
     }
 
+    /// All values are of one length.
+    fn value_len(&self) -> usize {
+        self.values.len() / self.keys.len().max(1)
+    }
+
     /// The pair that was added as number `index`.
     pub fn get(&self, index: usize) -> Option<(&Key, &[u8])> {
-        let each = self.values.len() / self.keys.len().max(1);
+        let each = self.value_len();
         let value = self.values.get(index * each..(index + 1) * each)?;
         Some((self.keys.get(index)?, value))
     }
 
     /// All pairs, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &[u8])> {
-        let each = self.values.len() / self.keys.len().max(1);
+        let each = self.value_len();
         self.keys.iter().zip(self.values.chunks_exact(each.max(1)))
     }
 }

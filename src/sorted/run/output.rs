@@ -72,10 +72,10 @@ impl<'a> Output<'a> {
         self.written + self.buffer.len() as u64
     }
 
-    /// Appends zeros up to a multiple of `unit`, at most a unit.
-    pub(crate) fn align(&mut self, unit: usize) -> Result<()> {
+    /// Appends zeros up to a multiple of `of`, which is at most what is written at once.
+    pub(crate) fn align(&mut self, of: usize) -> Result<()> {
         let len = self.len();
-        let zeros = (len.next_multiple_of(unit as u64) - len) as usize;
+        let zeros = (len.next_multiple_of(of as u64) - len) as usize;
         self.buffer.resize(self.buffer.len() + zeros, 0);
         self.write_units(self.unit)
     }
