@@ -42,7 +42,7 @@ pub struct Task {
     /// MiB that the process and the page cache it fills may take together.
     #[serde(default)]
     pub limit_mib: Option<usize>,
-    /// Puts a second of a steady load; else a share of the most that the engine takes.
+    /// Puts a second of a steady load; else what the engine takes, or a share of that.
     #[serde(default)]
     pub asked_rate: Option<f64>,
 }

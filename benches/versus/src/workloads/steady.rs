@@ -87,6 +87,17 @@ impl<'a, E: Engine> Writer<'a, E> {
         }
     }
 
+    /// `count` puts as fast as the engine takes them, unless the time ends before.
+    fn at_most(&mut self, count: u64, laps: &mut Laps) -> Result<()> {
+        for _ in 0..count {
+            self.put()?;
+            if !laps.lap() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn paced(&mut self, rate: f64, laps: &mut Laps) -> Result<()> {
         let start = Instant::now();
         for i in 0u64.. {
@@ -103,8 +114,8 @@ impl<'a, E: Engine> Writer<'a, E> {
     }
 }
 
-/// Overwrites everything some `times` while a snapshot is held that was taken before, and lets go
-/// of it.
+/// Overwrites everything some `times`, or at the rate asked for until the time ends, while a snapshot
+/// is held that was taken before, and lets go of it.
 pub fn held<E: Engine>(task: &Task, name: &str, times: u64) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     let live = task.count() * task.entry_bytes();
@@ -112,14 +123,13 @@ pub fn held<E: Engine>(task: &Task, name: &str, times: u64) -> Result<Vec<Phase>
         let (watch, meter) = (DiskWatch::start(&task.dir), Meter::start()?);
         let mut laps = Laps::start(task.cap())?;
         let mut writer = Writer::new(task, &engine);
-        while writer.puts < task.ops(times * task.count()) {
-            writer.put()?;
-            if !laps.lap() {
-                break;
-            }
+        match task.asked_rate {
+            Some(rate) => writer.paced(rate, &mut laps)?,
+            None => writer.at_most(task.ops(times * task.count()), &mut laps)?,
         }
         engine.settle()?;
         let phase = meter.phase(name, writer.puts)?.with(&laps);
+        let phase = Phase { capped: phase.capped && task.asked_rate.is_none(), ..phase };
         let phase = phase.wrote(writer.puts * task.entry_bytes()).stored(&task.dir, live)?;
         Ok((watch.ended(phase), writer))
     })?;
@@ -127,12 +137,7 @@ pub fn held<E: Engine>(task: &Task, name: &str, times: u64) -> Result<Vec<Phase>
     let (watch, meter) = (DiskWatch::start(&task.dir), Meter::start()?);
     let before = writer.puts;
     let mut laps = Laps::start(task.cap())?;
-    while writer.puts - before < task.ops(task.count()) {
-        writer.put()?;
-        if !laps.lap() {
-            break;
-        }
-    }
+    writer.at_most(task.ops(task.count()), &mut laps)?;
     engine.settle()?;
     let puts = writer.puts - before;
     let phase = meter.phase("released", puts)?.with(&laps);
