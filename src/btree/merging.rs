@@ -1,5 +1,4 @@
 //! Work on deltas: merging them into the tree, or several into one.
-
 //!
 //! A merge goes through the tree slice by slice, each published by itself:
 //!

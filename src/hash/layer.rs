@@ -216,13 +216,13 @@ impl Cursor for LayerCursor {
     }
 
     #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        self.cursor.as_mut().map_or(Ok(&[]), HashRunCursor::value)
+    fn fetch(&mut self) -> Result<()> {
+        self.cursor.as_mut().map_or(Ok(()), HashRunCursor::fetch)
     }
 
     #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        self.cursor.as_mut().map_or(Ok((&[], &[])), HashRunCursor::entry)
+    fn fetched(&self) -> &[u8] {
+        self.cursor.as_ref().map_or(&[], HashRunCursor::fetched)
     }
 
     fn pinned_value(&mut self) -> Result<Value> {

@@ -152,13 +152,8 @@ impl Cursor for HashedCursor {
     }
 
     #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        Ok(self.bytes())
-    }
-
-    #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        Ok((&self.key, self.bytes()))
+    fn fetched(&self) -> &[u8] {
+        self.bytes()
     }
 
     fn pinned_value(&mut self) -> Result<Value> {

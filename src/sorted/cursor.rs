@@ -39,11 +39,25 @@ pub(crate) trait Cursor: Send {
     fn key(&self) -> &[u8];
     /// What the entry says.
     fn kind(&self) -> Kind;
-    /// The entry's value (empty for [`Kind::Delete`]). A value stored apart from its block is
-    /// fetched and checked here, hence the `Result`.
-    fn value(&mut self) -> Result<&[u8]>;
+    /// Fetches the entry's value, and checks it, if it is stored apart.
+    fn fetch(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// The entry's value (empty for [`Kind::Delete`]), which has been fetched. Two calls, as a result
+    /// with two slices in it goes through memory.
+    fn fetched(&self) -> &[u8];
+    /// The entry's value.
+    #[inline(always)]
+    fn value(&mut self) -> Result<&[u8]> {
+        self.fetch()?;
+        Ok(self.fetched())
+    }
     /// The entry's key and value together.
-    fn entry(&mut self) -> Result<(&[u8], &[u8])>;
+    #[inline(always)]
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        self.fetch()?;
+        Ok((self.key(), self.fetched()))
+    }
     /// The value with a pin on what it lies in, so that it outlives the cursor's next move.
     fn pinned_value(&mut self) -> Result<Value> {
         Ok(Value::copied(self.value()?))

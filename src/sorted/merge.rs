@@ -250,6 +250,7 @@ impl<C: Cursor> Merge<C> {
         turned
     }
 
+    #[inline(always)]
     fn go_on(&mut self) -> Result<()> {
         if self.sources.len() == 1 {
             return self.walk();
@@ -259,7 +260,7 @@ impl<C: Cursor> Merge<C> {
     }
 
     /// Moves a single source, which has nobody to be compared with and nothing newer above it.
-    #[inline]
+    #[inline(always)]
     fn walk(&mut self) -> Result<()> {
         self.valid = false;
         let Some(source) = self.sources.first_mut() else { return Ok(()) };
@@ -435,7 +436,7 @@ impl<C: Cursor> Cursor for Merge<C> {
         self.start(true, |source| source.seek_before(key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         let moved = if self.heads.reverse { self.turn(false) } else { self.go_on() };
         moved.inspect_err(|_| self.valid = false)
@@ -447,29 +448,29 @@ impl<C: Cursor> Cursor for Merge<C> {
         moved.inspect_err(|_| self.valid = false)
     }
 
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         self.valid
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         self.sources[self.losers.winner().source()].key()
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> Kind {
         self.sources[self.losers.winner().source()].kind()
     }
 
-    #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        self.sources[self.losers.winner().source()].value()
+    #[inline(always)]
+    fn fetch(&mut self) -> Result<()> {
+        self.sources[self.losers.winner().source()].fetch()
     }
 
-    #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        self.sources[self.losers.winner().source()].entry()
+    #[inline(always)]
+    fn fetched(&self) -> &[u8] {
+        self.sources[self.losers.winner().source()].fetched()
     }
 
     fn pinned_value(&mut self) -> Result<Value> {

@@ -157,9 +157,12 @@ impl Entries {
     fn lend(&mut self, back: bool) -> Option<Result<(&[u8], &[u8])>> {
         let Self { front, back: last, state, order, .. } = self;
         let merge = if back { last } else { front }.as_mut()?;
-        let entry =
-            merge.entry().map(|(key, value)| (key.get(order.extra()..).unwrap_or_default(), value));
-        Some(entry.inspect_err(|error| *state = State::Failed(error.clone())))
+        if let Err(error) = merge.fetch() {
+            *state = State::Failed(error.clone());
+            return Some(Err(error));
+        }
+        let key = merge.key().get(order.extra()..).unwrap_or_default();
+        Some(Ok((key, merge.fetched())))
     }
 
     fn merge(&self) -> Result<Merge<Source>> {

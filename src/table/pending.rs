@@ -116,10 +116,6 @@ impl PendingCursor {
         let found = found(&self.pending.writes);
         self.at = found.map(|(key, write)| (key.clone(), write.clone()));
     }
-
-    fn bytes(&self) -> &[u8] {
-        self.at.as_ref().and_then(|(_, write)| write.as_deref()).unwrap_or_default()
-    }
 }
 
 impl Cursor for PendingCursor {
@@ -172,12 +168,8 @@ impl Cursor for PendingCursor {
         }
     }
 
-    fn value(&mut self) -> Result<&[u8]> {
-        Ok(self.bytes())
-    }
-
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        Ok((self.key(), self.bytes()))
+    fn fetched(&self) -> &[u8] {
+        self.at.as_ref().and_then(|(_, write)| write.as_deref()).unwrap_or_default()
     }
 
     fn pinned_value(&mut self) -> Result<Value> {

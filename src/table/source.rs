@@ -52,7 +52,7 @@ impl Cursor for Source {
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         each!(self, cursor => cursor.seek_before(key))
     }
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         each!(self, cursor => cursor.next())
     }
@@ -60,25 +60,25 @@ impl Cursor for Source {
     fn prev(&mut self) -> Result<()> {
         each!(self, cursor => cursor.prev())
     }
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         each!(self, cursor => cursor.valid())
     }
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         each!(self, cursor => cursor.key())
     }
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> Kind {
         each!(self, cursor => cursor.kind())
     }
-    #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        each!(self, cursor => cursor.value())
+    #[inline(always)]
+    fn fetch(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.fetch())
     }
-    #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        each!(self, cursor => cursor.entry())
+    #[inline(always)]
+    fn fetched(&self) -> &[u8] {
+        each!(self, cursor => cursor.fetched())
     }
     #[inline]
     fn pinned_value(&mut self) -> Result<Value> {

@@ -169,22 +169,6 @@ impl HashRunCursor {
         }
         Ok(())
     }
-
-    /// Fetches the value if it lies apart.
-    fn fetch(&mut self) -> Result<()> {
-        let Some(record) = self.record() else { return Ok(()) };
-        if record.head.is(Head::VALUE_APART) && self.apart.is_none() {
-            self.apart = Some(self.run.apart(record.value)?);
-        }
-        Ok(())
-    }
-
-    fn value_bytes(&self) -> &[u8] {
-        match &self.apart {
-            Some(apart) => self.run.bytes(apart),
-            None => self.record().map_or(&[], |record| record.value),
-        }
-    }
 }
 
 impl Cursor for HashRunCursor {
@@ -232,22 +216,26 @@ impl Cursor for HashRunCursor {
         }
     }
 
-    #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        self.fetch()?;
-        Ok(self.value_bytes())
+    fn fetch(&mut self) -> Result<()> {
+        let Some(record) = self.record() else { return Ok(()) };
+        if record.head.is(Head::VALUE_APART) && self.apart.is_none() {
+            self.apart = Some(self.run.apart(record.value)?);
+        }
+        Ok(())
     }
 
     #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        self.fetch()?;
-        Ok((&self.key, self.value_bytes()))
+    fn fetched(&self) -> &[u8] {
+        match &self.apart {
+            Some(apart) => self.run.bytes(apart),
+            None => self.record().map_or(&[], |record| record.value),
+        }
     }
 
     fn pinned_value(&mut self) -> Result<Value> {
         self.fetch()?;
         let held = self.apart.as_ref().or(self.held.as_ref());
-        let bytes = self.value_bytes();
+        let bytes = self.fetched();
         Ok(held.map_or_else(|| Value::copied(bytes), |held| self.run.pin(held, bytes)))
     }
 

@@ -65,12 +65,8 @@ impl Cursor for VecCursor {
     fn kind(&self) -> Kind {
         self.entries[self.at.unwrap()].1
     }
-    fn value(&mut self) -> Result<&[u8]> {
-        Ok(&self.entries[self.at.unwrap()].2)
-    }
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        let (key, _, value) = &self.entries[self.at.unwrap()];
-        Ok((key, value))
+    fn fetched(&self) -> &[u8] {
+        &self.entries[self.at.unwrap()].2
     }
     fn range_deletes(&self) -> &RangeSet {
         &self.ranges

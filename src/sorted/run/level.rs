@@ -104,41 +104,41 @@ impl Cursor for LevelCursor {
         self.skip_backward()
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         self.step(RunCursor::next)?;
         if self.is_past_end() { self.skip_forward() } else { Ok(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         self.step(RunCursor::prev)?;
         if self.is_past_end() { self.skip_backward() } else { Ok(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         self.cursor.as_ref().is_some_and(Cursor::valid)
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         self.cursor.as_ref().map_or(&[], Cursor::key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> Kind {
         self.cursor.as_ref().map_or(Kind::Put, Cursor::kind)
     }
 
-    #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        self.cursor.as_mut().map_or(Ok(&[]), Cursor::value)
+    #[inline(always)]
+    fn fetch(&mut self) -> Result<()> {
+        self.cursor.as_mut().map_or(Ok(()), Cursor::fetch)
     }
 
-    #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        self.cursor.as_mut().map_or(Ok((&[], &[])), Cursor::entry)
+    #[inline(always)]
+    fn fetched(&self) -> &[u8] {
+        self.cursor.as_ref().map_or(&[], Cursor::fetched)
     }
 
     fn pinned_value(&mut self) -> Result<Value> {

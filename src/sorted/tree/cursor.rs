@@ -56,6 +56,7 @@ impl<T: Tree> TreeCursor<T> {
         Ok(())
     }
 
+    #[inline(always)]
     fn count(&self) -> usize {
         Block::with_shape(&[], self.shape).count()
     }
@@ -124,32 +125,33 @@ impl<T: Tree> TreeCursor<T> {
         Ok(block.map(|block| block.search(key).0))
     }
 
+    #[inline(always)]
     fn entry_kind(&self) -> EntryKind {
         let bytes = self.leaf.as_ref().map_or(&[][..], |leaf| self.tree.bytes(leaf));
         Block::with_shape(bytes, self.shape).kind(self.index)
     }
 
     /// The bytes of the entry behind its key.
+    #[inline(always)]
     fn near(&self) -> &[u8] {
         let bytes = self.leaf.as_ref().map_or(&[][..], |leaf| self.tree.bytes(leaf));
         bytes.get(self.value.0..self.value.1).unwrap_or_default()
     }
 
-    /// Fetches the value if it lies apart; whether it does.
-    fn fetch(&mut self) -> Result<bool> {
-        if !self.shape.has_kinds() || self.entry_kind() != EntryKind::Far {
-            return Ok(false);
-        }
+    /// Whether the value lies apart.
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        self.shape.has_kinds() && self.entry_kind() == EntryKind::Far
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fetch_far(&mut self) -> Result<()> {
         if self.far.is_none() {
-            match self.tree.far(self.near()) {
-                Ok(far) => self.far = Some(far),
-                Err(error) => {
-                    self.leaf = None;
-                    return Err(error);
-                }
-            }
+            let far = self.tree.far(self.near());
+            self.far = Some(far.inspect_err(|_| self.leaf = None)?);
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -190,7 +192,7 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         let index = self.index + 1;
         if index >= self.count() {
@@ -201,7 +203,7 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         let Some(index) = self.index.checked_sub(1) else {
             return self.prev_leaf(self.stepped());
@@ -211,17 +213,17 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         self.leaf.is_some()
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         &self.key
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> Kind {
         if self.shape.has_kinds() && self.entry_kind() == EntryKind::Delete {
             return Kind::Delete;
@@ -229,33 +231,27 @@ impl<T: Tree> Cursor for TreeCursor<T> {
         Kind::Put
     }
 
-    #[inline]
-    fn value(&mut self) -> Result<&[u8]> {
-        if self.fetch()? {
-            return Ok(self.far.as_ref().map_or(&[], |far| self.tree.bytes(far)));
-        }
-        Ok(self.near())
+    #[inline(always)]
+    fn fetch(&mut self) -> Result<()> {
+        if self.is_far() { self.fetch_far() } else { Ok(()) }
     }
 
-    #[inline]
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        if self.fetch()? {
-            let far = self.far.as_ref().map_or(&[][..], |far| self.tree.bytes(far));
-            return Ok((&self.key, far));
+    #[inline(always)]
+    fn fetched(&self) -> &[u8] {
+        match &self.far {
+            None => self.near(),
+            Some(far) => self.tree.bytes(far),
         }
-        Ok((&self.key, self.near()))
     }
 
     fn pinned_value(&mut self) -> Result<Value> {
-        let held = if self.fetch()? { &self.far } else { &self.leaf };
-        let far = self.far.as_ref().map(|far| self.tree.bytes(far));
-        let bytes = far.unwrap_or_else(|| self.near());
-        Ok(held.as_ref().map_or(Value::copied(&[]), |held| self.tree.pin(held, bytes)))
+        self.fetch()?;
+        let (held, bytes) = (self.far.as_ref().or(self.leaf.as_ref()), self.fetched());
+        Ok(held.map_or(Value::copied(&[]), |held| self.tree.pin(held, bytes)))
     }
 
     fn lent(&self) -> Option<Lent> {
-        let is_far = self.shape.has_kinds() && self.entry_kind() == EntryKind::Far;
-        if is_far { self.tree.lent(self.near()) } else { None }
+        if self.is_far() { self.tree.lent(self.near()) } else { None }
     }
 
     fn range_deletes(&self) -> &RangeSet {
