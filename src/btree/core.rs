@@ -116,28 +116,29 @@ pub(super) struct Base {
     list: Option<Dead>,
     is_fresh: bool,
     is_load: bool,
+    /// Whether there may be readers in other processes, so that no page becomes free.
+    is_shared: bool,
 }
 
 impl Core {
     /// The current version, or an empty tree in a new file.
     pub(super) fn base(&self, shop: &Shop) -> Result<Base> {
         self.folder.get_or_init(|| shop.folder.clone());
-        let is_shared = || {
-            let failed = |e| Error::io("look for readers of the folder", "", e);
-            shop.folder.is_shared().map_err(failed)
-        };
         if let Some((pages, tree)) = &self.current.load().tree {
+            // Nothing is dropped between the look for readers and the use of what it says.
             let mut known = pages.space.lock();
+            let failed = |e| Error::io("look for readers of the folder", "", e);
+            let is_shared = shop.folder.is_shared().map_err(failed)?;
             let space = match &*known {
                 Some(space) => {
-                    space.reclaim(is_shared()?);
+                    space.reclaim(is_shared);
                     space.clone()
                 }
                 None => {
                     let said = tree.described();
                     let page_bytes = pages.file.page_bytes();
                     let (now, free) = (said.generation, tree.free()?);
-                    let space = Space::new(page_bytes, said.pages, &free, now, is_shared()?);
+                    let space = Space::new(page_bytes, said.pages, &free, now, is_shared);
                     space.watch(now, tree);
                     known.insert(space).clone()
                 }
@@ -146,7 +147,8 @@ impl Core {
             let said = tree.described();
             let (since, list) = (said.generation, list_of(tree));
             let (pages, tree) = (pages.clone(), tree.clone());
-            return Ok(Base { pages, space, tree, since, list, is_fresh: false, is_load: false });
+            let (is_fresh, is_load) = (false, false);
+            return Ok(Base { pages, space, tree, since, list, is_fresh, is_load, is_shared });
         }
         let page_bytes = self.options.page_len();
         let file = PageFile::create(&*shop.folder, shop.files.take(), page_bytes, &shop.access)?;
@@ -156,7 +158,8 @@ impl Core {
         let root = PageRoot { generation: 0, pages: 1, root: None, counts, free };
         let tree = PageTree::new(file.clone(), root);
         let pages = Arc::new(Pages { file, space: Mutex::new(Some(space.clone())) });
-        Ok(Base { pages, space, tree, since: 0, list: None, is_fresh: true, is_load: false })
+        let (is_fresh, is_load, is_shared) = (true, false, false);
+        Ok(Base { pages, space, tree, since: 0, list: None, is_fresh, is_load, is_shared })
     }
 
     pub(super) fn next_generation(&self) -> u64 {
@@ -274,6 +277,11 @@ impl Base {
     fn stretch(&self) -> u32 {
         let best = self.space.stretch();
         if self.is_load { best - 1 } else { best }
+    }
+
+    /// How many pages are kept for old versions that are read, and nothing else keeps.
+    pub(super) fn kept(&self) -> u64 {
+        if self.is_shared { 0 } else { self.space.kept() }
     }
 
     /// Begins with an empty tree instead, for a load, in the same file: beside other work, which

@@ -15,6 +15,9 @@
 //! comes after them, until the leaves they meet are worth writing. Reads ask the deltas first,
 //! which costs a look into a filter for each, and scans merge them in.
 //!
+//! Changes that are worth their leaves go this way too while old versions keep much of the file:
+//! deltas are merged slice by slice, which needs less room than a whole version more.
+//!
 //! It is the differential file of Severance and Lohman (1976), and a tree above which lie a few
 //! runs of an LSM tree.
 

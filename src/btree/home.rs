@@ -28,6 +28,10 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
+/// While old versions keep more than this part of what the tree has, no more than such a part is
+/// written at once.
+const CRAMPED: u64 = 4;
+
 /// The home of a B+tree table.
 pub(crate) struct BtreeHome(Arc<Core>);
 
@@ -94,7 +98,7 @@ impl Home for BtreeHome {
         {
             return Ok(Made::Nothing.into());
         }
-        match self.claim_for(&mut entries)? {
+        match self.claim_for(&mut entries, shop)? {
             Some(claimed) => self.weave_in(&mut entries, claimed, shop),
             None => self.put_off(&mut entries, shop),
         }
@@ -204,7 +208,11 @@ impl Home for BtreeHome {
 
 impl BtreeHome {
     /// The right to change the tree, if that is worth it for these entries. Goes over all of them.
-    fn claim_for(&self, entries: &mut Merge<MemtableCursor>) -> Result<Option<Claimed>> {
+    fn claim_for(
+        &self,
+        entries: &mut Merge<MemtableCursor>,
+        shop: &Shop,
+    ) -> Result<Option<Claimed>> {
         let core = &self.0;
         if core.options.most_deltas() == 0 || core.current.load().tree.is_none() {
             return Ok(Some(core.claims.wait()));
@@ -216,7 +224,20 @@ impl BtreeHome {
             return Ok(None);
         };
         let spread = Spread::of(tree, entries)?;
-        Ok(is_dense(spread, &core.options).then_some(claimed))
+        let goes_in = is_dense(spread, &core.options) && !self.is_cramped(spread, shop)?;
+        Ok(goes_in.then_some(claimed))
+    }
+
+    /// Whether old versions keep so much, and these changes would write so much, that both should
+    /// not come together: as a delta the changes go in slice by slice, and what one slice replaces
+    /// is written again by the next.
+    fn is_cramped(&self, spread: Spread, shop: &Shop) -> Result<bool> {
+        let base = self.0.base(shop)?;
+        let counts = base.tree.counts();
+        let used = counts.leaves + counts.branches + counts.far_pages;
+        let most = used / CRAMPED;
+        let written = spread.leaves + spread.bytes / self.0.options.page_len() as u64;
+        Ok(base.kept() > most && written > most)
     }
 
     /// Merges entries into the tree, under which there are no deltas.

@@ -24,10 +24,10 @@ use crate::{
     table::{Change, Job, Shop, Source},
 };
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
-/// The most slices of a merge, and the least leaves that one is for.
-const SLICES_MAX: u64 = 16;
+/// How many slices a merge has, if that leaves each with so many leaves at least.
+const SLICES: RangeInclusive<u64> = 8..=16;
 const LEAST_LEAVES: u64 = 32;
 /// How many places to cut are looked at for each slice.
 const BOUNDS: usize = 4;
@@ -113,11 +113,11 @@ impl DeltaJob {
 }
 
 /// Where a slice that begins with `from` ends: about as much of the tree is written for it as the
-/// deltas have bytes, so that no more room is needed beside them.
+/// deltas have bytes, so that no more room is needed beside them, and an eighth of it at most.
 fn slice_end(tree: &PageTree, from: &[u8], delta_bytes: u64) -> Result<Option<Bytes>> {
-    let page_bytes = tree.file().page_bytes() as u64;
-    let least = delta_bytes.max(LEAST_LEAVES * page_bytes);
-    let slices = (tree.counts().leaves * page_bytes / least).min(SLICES_MAX) as usize;
+    let (leaves, page_bytes) = (tree.counts().leaves, tree.file().page_bytes() as u64);
+    let slices = (leaves * page_bytes / delta_bytes.max(1)).clamp(*SLICES.start(), *SLICES.end());
+    let slices = slices.min(leaves / LEAST_LEAVES) as usize;
     if slices < 2 {
         return Ok(None);
     }

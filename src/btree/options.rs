@@ -66,7 +66,8 @@ impl BtreeOptions {
     /// least until nobody writes. Each costs a look-up some tens of nanoseconds and a scan a
     /// source to merge. Up to twice as many may come together while they are being merged; then
     /// writers wait. With 0 all changes go into the tree at once, which writes several times as
-    /// much when they lie all over a large table.
+    /// much when they lie all over a large table, and needs room for a whole version more while an
+    /// old one is read for long.
     #[must_use]
     pub fn deltas(mut self, most: u32) -> Self {
         self.deltas = most;

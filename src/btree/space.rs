@@ -200,6 +200,14 @@ impl Space {
         !self.inner.lock().pending.is_empty()
     }
 
+    /// How many pages are kept for old versions that are read in this process. Of pages that are
+    /// kept for readers elsewhere nobody knows more than that they are not free.
+    pub(super) fn kept(&self) -> u64 {
+        let inner = self.inner.lock();
+        let dead = inner.pending.iter().flat_map(|group| &group.dead);
+        dead.map(|dead| u64::from(dead.extent.pages)).sum()
+    }
+
     /// How many pages the file has, and how many of them are free.
     pub(super) fn sizes(&self) -> (u32, u64) {
         let inner = self.inner.lock();

@@ -440,18 +440,40 @@ fn pages_are_used_again() {
     }
 }
 
-/// A version that is read for long holds up its own pages, not those that came and went since.
+/// A version that is read for long holds up its own pages, not those that came and went since; and
+/// beside it and the newest there is no third while everything changes.
 #[test]
 fn a_reader_who_stays_costs_one_copy() {
     let mut host = Host::new(512, true);
-    host.write(&puts(0..2000, 50));
+    host.write(&puts(0..20_000, 50));
     let fresh = host.version().stats().file_bytes;
     host.pin();
     for _ in 0..10 {
-        host.write(&puts(0..2000, 50));
+        host.write(&puts(0..20_000, 50));
+        host.settle(false);
+        assert_eq!(host.deltas(), 0);
     }
     let stats = host.version().stats();
-    assert!(stats.file_bytes < 4 * fresh, "{} of {fresh}", stats.file_bytes);
+    assert!(2 * stats.file_bytes < 5 * fresh, "{} of {fresh}", stats.file_bytes);
+    host.check();
+    // Whoever leaves is in nobody's way.
+    host.pinned.clear();
+    host.write(&puts(0..20_000, 50));
+    assert_eq!(host.deltas(), 0);
+    host.check();
+}
+
+/// Little changes go into the tree at once, whatever is kept.
+#[test]
+fn a_reader_who_stays_does_not_put_off_small_changes() {
+    let mut host = Host::new(512, false);
+    host.write(&puts(0..5000, 50));
+    host.pin();
+    host.write(&puts(0..5000, 50));
+    for start in 0..20 {
+        host.write(&puts(100 * start..100 * start + 200, 50));
+        assert_eq!(host.deltas(), 0);
+    }
     host.check();
 }
 
@@ -464,6 +486,8 @@ fn a_reader_elsewhere_holds_up_all_pages() {
     let model = host.model.clone();
     for _ in 0..5 {
         host.write(&puts(0..500, 60));
+        // Slices would save nothing.
+        assert_eq!(host.deltas(), 0);
     }
     let settled: Arc<dyn Any + Send + Sync> = other.current();
     check(&settled.downcast().ok().unwrap(), &model);
