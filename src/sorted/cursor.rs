@@ -43,8 +43,8 @@ pub(crate) trait Cursor: Send {
     fn fetch(&mut self) -> Result<()> {
         Ok(())
     }
-    /// The entry's value (empty for [`Kind::Delete`]), which has been fetched. Two calls, as a result
-    /// with two slices in it goes through memory.
+    /// The entry's value (empty for [`Kind::Delete`]), which has been fetched. A call of its own:
+    /// what is returned together with a key or an error goes through memory.
     fn fetched(&self) -> &[u8];
     /// The entry's value.
     #[inline(always)]

@@ -62,8 +62,8 @@ pub struct Options {
     /// The longest a measured phase may take, in seconds; loads of read workloads are not limited.
     #[arg(long, default_value_t = 120.0)]
     seconds: f64,
-    /// Puts a second in `steady` (by default 80 % of the engine's peak), and while a snapshot is held
-    /// in `held` and `stuck` (by default as many as the engine takes).
+    /// Puts a second in `steady` (by default 80 % of the engine's peak), and while a snapshot is
+    /// held in `held` and `stuck` (by default as many as the engine takes).
     #[arg(long)]
     rate: Option<f64>,
     /// The longest a child may take, in seconds.

@@ -114,8 +114,8 @@ impl<'a, E: Engine> Writer<'a, E> {
     }
 }
 
-/// Overwrites everything some `times`, or at the rate asked for until the time ends, while a snapshot
-/// is held that was taken before, and lets go of it.
+/// Overwrites everything some `times`, or at the rate asked for until the time ends, while a
+/// snapshot is held that was taken before, and lets go of it.
 pub fn held<E: Engine>(task: &Task, name: &str, times: u64) -> Result<Vec<Phase>> {
     let engine: E = task.open()?;
     let live = task.count() * task.entry_bytes();
