@@ -3,7 +3,10 @@
 //! A look-up finds the one run that may hold a key by searching 64-bit heads of the runs' first
 //! keys, which lie side by side, before it touches any run.
 
-use crate::sorted::{RangeSet, Run, Span};
+use crate::{
+    codec::compare,
+    sorted::{RangeSet, Run, Span},
+};
 use std::{ops::Range, sync::Arc};
 
 /// Disjoint runs in key order. Cloning counts two references.
@@ -76,7 +79,7 @@ impl Tier {
             Some((front, rest)) => (front, Some(rest)),
             None => (key, None),
         };
-        match front.cmp(common.as_slice()) {
+        match compare(front, common) {
             std::cmp::Ordering::Less => return 0,
             std::cmp::Ordering::Greater => return self.runs.len(),
             std::cmp::Ordering::Equal => {}
@@ -86,7 +89,7 @@ impl Tier {
         let ties = heads.get(below..).unwrap_or_default();
         let tied = self.runs.get(below..).unwrap_or_default();
         let tied = tied.get(..ties.partition_point(|&head| head == wanted)).unwrap_or_default();
-        below + tied.partition_point(|run| *span(run).start <= *key)
+        below + tied.partition_point(|run| span(run).starts_by(key))
     }
 
     /// The indices of the runs that overlap `with`.

@@ -3,6 +3,7 @@
 //! Neighbouring and overlapping ranges are joined, so the spans are disjoint, sorted, and a
 //! look-up is one binary search. Sets are small and copied on write.
 
+use crate::codec::compare;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -31,12 +32,13 @@ impl Span {
     /// Whether `key` is not below the start.
     #[inline]
     pub(crate) fn starts_by(&self, key: &[u8]) -> bool {
-        self.start.is_empty() || self.start <= key
+        compare(&self.start, key).is_le()
     }
 
     /// Whether `key` is below the end.
+    #[inline]
     pub(crate) fn ends_after(&self, key: &[u8]) -> bool {
-        self.end.as_ref().is_none_or(|end| key < end)
+        self.end.as_ref().is_none_or(|end| compare(key, end).is_lt())
     }
 
     /// Whether every key of `first..=last` is in it.

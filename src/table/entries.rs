@@ -143,7 +143,7 @@ impl Entries {
             Some(front) => front,
             None => self.merge()?,
         };
-        let key = key.max(&self.span.start);
+        let key = if self.span.starts_by(key) { key } else { &self.span.start };
         front.seek(key)?;
         if let Some(walk) = &mut self.inside.walk {
             walk.go_to(key);
