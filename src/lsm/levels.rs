@@ -187,11 +187,11 @@ impl Settled for Levels {
         answer: &mut dyn FnMut(usize, Lookup<Found<'_>>),
     ) -> Result<()> {
         let mut open: Vec<usize> = (0..keys.len()).collect();
+        let mut known = vec![false; keys.len()];
         for tier in self.tiers() {
             let place = |&key: &usize| Some((tier.place(keys.get(key)?.0)?, key));
             let mut placed: Vec<(usize, usize)> = open.iter().filter_map(place).collect();
             placed.sort_unstable_by_key(|(run, _)| *run);
-            let mut known = HashSet::new();
             for group in placed.chunk_by(|a, b| a.0 == b.0) {
                 let Some(run) = group.first().and_then(|(run, _)| tier.runs().get(*run)) else {
                     continue;
@@ -199,15 +199,14 @@ impl Settled for Levels {
                 let asked: Vec<_> =
                     group.iter().filter_map(|(_, key)| keys.get(*key).copied()).collect();
                 run.get_many(&asked, &mut |i, lookup| {
-                    if let (false, Some((_, key))) =
-                        (matches!(lookup, Lookup::Missing), group.get(i))
-                    {
-                        known.insert(*key);
+                    let Some((_, key)) = group.get(i) else { return };
+                    if !matches!(lookup, Lookup::Missing) {
+                        known[*key] = true;
                         answer(*key, lookup);
                     }
                 })?;
             }
-            open.retain(|key| !known.contains(key));
+            open.retain(|key| !known[*key]);
             if open.is_empty() {
                 break;
             }
