@@ -279,7 +279,8 @@ impl Base {
         if self.is_load { best - 1 } else { best }
     }
 
-    /// How many pages are kept for old versions that are read, and nothing else keeps.
+    /// How many pages are kept only because old versions are read here: none where readers
+    /// elsewhere keep them all.
     pub(super) fn kept(&self) -> u64 {
         if self.is_shared { 0 } else { self.space.kept() }
     }

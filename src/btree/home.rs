@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
-/// While old versions keep more than this part of what the tree has, no more than such a part is
+/// While old versions keep more than one in so many of the tree's pages, no more than as many are
 /// written at once.
 const CRAMPED: u64 = 4;
 
@@ -224,20 +224,20 @@ impl BtreeHome {
             return Ok(None);
         };
         let spread = Spread::of(tree, entries)?;
-        let goes_in = is_dense(spread, &core.options) && !self.is_cramped(spread, shop)?;
+        let goes_in = is_dense(spread, &core.options) && !self.is_cramped(tree, spread, shop)?;
         Ok(goes_in.then_some(claimed))
     }
 
     /// Whether old versions keep so much, and these changes would write so much, that both should
     /// not come together: as a delta the changes go in slice by slice, and what one slice replaces
     /// is written again by the next.
-    fn is_cramped(&self, spread: Spread, shop: &Shop) -> Result<bool> {
-        let base = self.0.base(shop)?;
-        let counts = base.tree.counts();
-        let used = counts.leaves + counts.branches + counts.far_pages;
+    fn is_cramped(&self, tree: &PageTree, spread: Spread, shop: &Shop) -> Result<bool> {
+        let counts = tree.counts();
+        let used = counts.leaves.saturating_add(counts.branches).saturating_add(counts.far_pages);
         let most = used / CRAMPED;
         let written = spread.leaves + spread.bytes / self.0.options.page_len() as u64;
-        Ok(base.kept() > most && written > most)
+        let would_help = written > most && merging::has_slices(tree);
+        Ok(would_help && self.0.base(shop)?.kept() > most)
     }
 
     /// Merges entries into the tree, under which there are no deltas.

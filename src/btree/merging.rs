@@ -112,13 +112,20 @@ impl DeltaJob {
     }
 }
 
+/// Whether the tree is large enough to be merged into slice by slice.
+pub(super) fn has_slices(tree: &PageTree) -> bool {
+    tree.counts().leaves >= 2 * LEAST_LEAVES
+}
+
 /// Where a slice that begins with `from` ends: about as much of the tree is written for it as the
-/// deltas have bytes, so that no more room is needed beside them, and an eighth of it at most.
+/// deltas have bytes, so that no more room is needed beside them, and an eighth of it at most (if
+/// that is as many leaves as a slice is for).
 fn slice_end(tree: &PageTree, from: &[u8], delta_bytes: u64) -> Result<Option<Bytes>> {
     let (leaves, page_bytes) = (tree.counts().leaves, tree.file().page_bytes() as u64);
-    let slices = (leaves * page_bytes / delta_bytes.max(1)).clamp(*SLICES.start(), *SLICES.end());
+    let slices = (leaves.saturating_mul(page_bytes) / delta_bytes.max(1))
+        .clamp(*SLICES.start(), *SLICES.end());
     let slices = slices.min(leaves / LEAST_LEAVES) as usize;
-    if slices < 2 {
+    if !has_slices(tree) {
         return Ok(None);
     }
     let bounds = bounds(tree, slices * BOUNDS)?;

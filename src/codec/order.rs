@@ -1,8 +1,8 @@
 //! The order of keys: that of their bytes.
 //!
-//! Compared 8 bytes a step, inline: a call of `memcmp` costs more than it saves at such lengths. And
-//! where one of the two is empty it can cost a quarter of a microsecond: an empty slice may point
-//! nowhere, and a processor that masks what it loads (AMD's with AVX-512) has to look into that.
+//! Compared 8 bytes a step, inline: a call of `memcmp` costs more than it saves at such lengths.
+//! And where one of the two is empty it can cost a quarter of a microsecond: an empty slice may
+//! point nowhere, and a processor that masks what it loads (AMD's with AVX-512) looks into that.
 
 use std::cmp::Ordering;
 

@@ -23,7 +23,7 @@ impl Older {
         self.tiers.iter_mut().any(|(tier, at)| {
             let rest = tier.runs().get(*at..).unwrap_or_default();
             *at += rest.iter().take_while(|run| !span(run).ends_after(key)).count();
-            tier.runs().get(*at).is_some_and(|run| *span(run).start <= *key)
+            tier.runs().get(*at).is_some_and(|run| span(run).starts_by(key))
         })
     }
 

@@ -107,7 +107,7 @@ impl<'a> Output<'a> {
     fn pass_grandparents(&mut self, key: &[u8]) -> bool {
         let Some(tier) = &self.plan.grandparents else { return false };
         while let Some(run) = tier.runs().get(self.overlap.next)
-            && *span(run).start <= *key
+            && span(run).starts_by(key)
         {
             self.overlap.next += 1;
             self.overlap.bytes += run.meta().bytes;

@@ -86,7 +86,7 @@ impl Deletes {
 
     #[inline]
     pub(super) fn newest_over(&self, key: &[u8], seq: u64) -> Option<u64> {
-        let after = self.pieces.partition_point(|piece| piece.span.start <= key);
+        let after = self.pieces.partition_point(|piece| piece.span.starts_by(key));
         let piece = self.pieces.get(after.checked_sub(1)?)?;
         piece.newest_at(seq).filter(|_| piece.span.ends_after(key))
     }

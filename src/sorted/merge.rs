@@ -177,7 +177,7 @@ impl<C: Cursor> Merge<C> {
         let Some(span) = self.deleted[source].covering(cursor.key()) else { return Ok(()) };
         if self.heads.reverse {
             cursor.prev()?;
-            if cursor.valid() && span.start <= cursor.key() {
+            if cursor.valid() && span.starts_by(cursor.key()) {
                 cursor.seek_before(&span.start)?;
             }
         } else {

@@ -26,7 +26,7 @@ impl Span {
 
     #[cfg(test)]
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.start <= key && self.ends_after(key)
+        self.starts_by(key) && self.ends_after(key)
     }
 
     /// Whether `key` is not below the start.
@@ -43,7 +43,7 @@ impl Span {
 
     /// Whether every key of `first..=last` is in it.
     pub(crate) fn covers(&self, first: &[u8], last: &[u8]) -> bool {
-        self.start <= first && self.ends_after(last)
+        self.starts_by(first) && self.ends_after(last)
     }
 
     /// What of it lies in `within`; `None` if nothing does.
@@ -97,7 +97,7 @@ impl RangeSet {
     #[inline]
     pub(crate) fn covering(&self, key: &[u8]) -> Option<&Span> {
         let spans = self.0.as_deref()?;
-        let after = spans.partition_point(|span| span.start <= key);
+        let after = spans.partition_point(|span| span.starts_by(key));
         spans.get(after.checked_sub(1)?).filter(|span| span.ends_after(key))
     }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// blocks, which seems to lose the processor's own prefetching.
 const AHEAD: usize = 2048;
 
-/// How many cache lines are asked for where a cursor is sent: a short walk from there is over
-/// before the processor has noticed that it is one.
+/// How many cache lines will be read soon where a cursor is sent to, the one it has included: a
+/// short walk from there is over before the processor has noticed that it is one.
 const SHORT: usize = 8;
 const LINE: usize = 64;
 
