@@ -140,10 +140,12 @@ fn meet(trouble: Trouble, manner: Manner, n: u64) -> bool {
 fn play_on(player: &mut Player, steps: &[Step]) -> Vec<String> {
     let mut errors = Vec::new();
     for step in steps {
-        let is_over = matches!(step, Step::Reopen)
-            || player.visible().is_none()
-            || player.model.now().len() > STATES_MAX;
-        if !errors.is_empty() && is_over {
+        let is_over = || {
+            matches!(step, Step::Reopen)
+                || player.visible().is_none()
+                || player.model.now().len() > STATES_MAX
+        };
+        if !errors.is_empty() && is_over() {
             break;
         }
         if let Err(e) = player.step(step) {
