@@ -6,6 +6,7 @@ use crate::{
     sorted::{
         Cursor, Kind, Lent, RangeSet,
         block::{Block, EntryKind, Shape},
+        filter::LINE,
     },
 };
 use std::sync::Arc;
@@ -17,7 +18,6 @@ const AHEAD: usize = 2048;
 /// How many cache lines will be read soon where a cursor is sent to, the one it has included: a
 /// short walk from there is over before the processor has noticed that it is one.
 const SHORT: usize = 8;
-const LINE: usize = 64;
 
 /// A [`Cursor`] over any [`Tree`].
 pub(crate) struct TreeCursor<T: Tree> {
